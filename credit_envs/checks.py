@@ -1,0 +1,66 @@
+"""Refusals of bad arguments: one sentence that names the fix."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from math import isfinite
+from typing import Any
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """"; did you mean 'x'?" when a known word is close, else ""."""
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def require_one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+    """Raise ValueError unless `value` is one of `known`."""
+    if value not in known:
+        options = ", ".join(repr(option) for option in known)
+        hint = nearest(value, [str(k) for k in known]) if isinstance(value, str) else ""
+        raise ValueError(f"{name}={value!r} is not one of {options}{hint}")
+
+
+def require_at_least(name: str, value: Any, smallest: int) -> None:
+    """Raise ValueError unless `value` is an integer of at least `smallest`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {smallest}")
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a finite number above 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not isfinite(value) or value <= 0:
+        raise ValueError(f"{name}={value!r} must be a finite number above 0")
+
+
+def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
+    """Layer sizes as a tuple; ValueError unless they are whole numbers above 0."""
+    values = tuple(sizes) if isinstance(sizes, list | tuple) else (sizes,)
+    if not values and not allow_empty:
+        raise ValueError(f"{name}={sizes!r} must name at least one layer, such as (100,)")
+    for value in values:
+        require_at_least(name, value, 1)
+    return values
+
+
+def known_keywords(callable_class: type) -> list[str]:
+    """The keyword arguments a class takes, those its `vector_class` takes included."""
+    target: type = getattr(callable_class, "vector_class", callable_class)
+    hidden = ("self",) if target is callable_class else ("self", "num_envs")
+    return [
+        name
+        for name, parameter in signature(target.__init__).parameters.items()
+        if name not in hidden and parameter.kind is not Parameter.VAR_KEYWORD
+    ]
+
+
+def check_keywords(callable_class: type, keywords: Mapping[str, Any]) -> None:
+    """Raise TypeError that names the nearest known keyword if one of `keywords` is unknown."""
+    known = known_keywords(callable_class)
+    for keyword in keywords:
+        if keyword not in known:
+            raise TypeError(
+                f"{callable_class.__name__} got an unexpected keyword argument {keyword!r}"
+                f"{nearest(keyword, known)}"
+            )

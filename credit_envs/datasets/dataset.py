@@ -1,0 +1,47 @@
+"""What a data set is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from credit_envs.datasets.catalogue import PARTIAL_NAMES
+
+
+# No generated __eq__: comparing arrays with == has no single truth value.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images (or feature vectors) with their labels, in a training and a test split.
+
+    The four arrays become read-only, because every environment of a process shares them.
+
+    Attributes:
+        name: what was really used: ``"Digits"``, ``"MNIST"``, ``"FashionMNIST"``, ``"CIFAR10"``,
+            ``"MNIST-subset-5000"`` (400 + 100 images per class), ``"CIFAR10-test-1000"`` (all
+            training images, the first 1,000 test images), or the name given to `from_arrays`.
+        x_train: training images. uint8 of shape (N, C, H, W) for the built-in sets, with values
+            in 0..255 (Digits: 0..16); the user's own arrays may also be (N, features).
+        y_train: training labels, int64 of shape (N,), in 0..num_classes - 1.
+        x_test: test images, like `x_train`.
+        y_test: test labels, like `y_train`.
+        num_classes: number of classes.
+        source: where the data were read from.
+    """
+
+    name: str
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+    num_classes: int
+    source: str
+
+    def __post_init__(self) -> None:
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            array.setflags(write=False)
+
+    @property
+    def is_complete(self) -> bool:
+        """False where only a part of the published data set was at hand."""
+        return self.name not in PARTIAL_NAMES

@@ -1,0 +1,385 @@
+"""The credit-assignment environment: one implementation for all tasks.
+
+`CreditAssignVectorEnv` trains P bottom-up networks at once and is the real implementation;
+`CreditAssignEnv` is the same thing with one network. The pages that users read are the subclasses
+in `credit_envs.envs`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self, SupportsFloat, get_args
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch import Tensor
+
+from credit_envs.checks import check_keywords, require_at_least, require_one_of, require_positive
+from credit_envs.rendering import History
+from credit_envs.tasks.task import Task
+
+Reward = Literal["progress", "final"]
+FloatArray = NDArray[np.float32]
+
+
+class TensorStep(NamedTuple):
+    """What one update of P networks brings, in tensors on the environment's device."""
+
+    observation: Tensor
+    """`(P, *observation shape)`; valid until the next update."""
+    reward: Tensor
+    """`(P,)`"""
+    terminated: bool
+    """Whether the lives are over."""
+
+
+class KeywordHelp:
+    """Refuses unknown keyword arguments with the nearest known one."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Check the keywords before `__init__` does, which could not name the nearest."""
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
+
+
+class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, FloatArray]):
+    """P bottom-up networks being trained; one step is one local update of each.
+
+    NumPy users call `reset` and `step`. The outer loop calls `reset_tensors` and `step_tensors`,
+    which do the same without copies and without autoreset.
+
+    Args:
+        task: the networks and what they learn.
+        num_updates: updates in a life, M.
+        credit_scale: credits are actions times this.
+        reward: "progress" pays loss before minus loss after each update, so that the return with
+            γ = 1 is the total drop; "final" pays all of it with the last update.
+        render_mode: None or "rgb_array".
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": ["rgb_array"],
+        "render_fps": 5,
+    }
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        num_updates: int,
+        credit_scale: float,
+        reward: Reward = "progress",
+        render_mode: str | None = None,
+    ) -> None:
+        require_at_least("num_updates", num_updates, 1)
+        require_positive("credit_scale", credit_scale)
+        require_one_of("reward", reward, get_args(Reward))
+        if render_mode is not None:
+            require_one_of("render_mode", render_mode, tuple(self.metadata["render_modes"]))
+        self.task = task
+        self.num_updates = num_updates
+        self.credit_scale = credit_scale
+        self.reward: Reward = reward
+        self.render_mode = render_mode
+        self.num_envs = task.num_networks
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, self.num_envs)
+        self.action_space = batch_space(task.action_space, self.num_envs)
+        self._life_seeds: NDArray[np.int64] | None = None
+        self._updates = np.zeros(self.num_envs, dtype=np.int64)
+        self.loss = task.new_losses()
+        self.diverged = torch.zeros_like(self.loss, dtype=torch.bool)
+        self._initial_loss = torch.zeros_like(self.loss)
+        self._history = History() if render_mode else None
+
+    # ------------------------------------------------------------------ tensors
+
+    def reset_tensors(self, seeds: Sequence[int], **options: Any) -> Tensor:
+        """Begin a new life of every network.
+
+        Args:
+            seeds: one per network; equal seeds are equal lives (common random numbers).
+            options: as `reset`'s.
+
+        Returns:
+            Observations, shape `(P, *observation shape)`; valid until the next update.
+        """
+        self._begin(np.asarray(seeds, dtype=np.int64), None, options)
+        return self.task.observe()
+
+    def step_tensors(self, action: Tensor) -> TensorStep:
+        """Update every network by its credits; to be called `num_updates` times after a reset.
+
+        Args:
+            action: shape `(P, *action shape)`; used as it is, values beyond ±1 included.
+        """
+        before = self.loss
+        self.task.update(action, self.credit_scale)
+        self._updates += 1
+        self._measure()
+        over = bool(self._updates[0] >= self.num_updates)
+        if self.reward == "progress":
+            reward = before - self.loss
+        else:
+            reward = self._initial_loss - self.loss if over else torch.zeros_like(self.loss)
+        return TensorStep(self.task.observe(), reward, over)
+
+    def _begin(
+        self, seeds: NDArray[np.int64], which: NDArray[np.int64] | None, options: Mapping[str, Any]
+    ) -> None:
+        if which is None or self._life_seeds is None or len(which) == self.num_envs:
+            self._life_seeds = seeds.copy()
+            which_or_all: NDArray[np.int64] | slice = slice(None)
+        else:
+            self._life_seeds[which] = seeds
+            which_or_all = which
+        self._updates[which_or_all] = 0
+        self.diverged[which_or_all] = False
+        self.task.start(seeds, which, options)
+        self._measure()
+        self._initial_loss[which_or_all] = self.loss[which_or_all]
+
+    def _measure(self) -> None:
+        """The loss, with the loss of guessing where a network diverged, now or earlier."""
+        loss = self.task.loss()
+        self.diverged = self.diverged | ~loss.isfinite()
+        self.loss = loss.masked_fill(self.diverged, self.task.guess_loss)
+
+    # ------------------------------------------------------------------ NumPy
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Begin a new life of every network.
+
+        Args:
+            seed: an integer gives network i the life `seed + i`; a list gives each its own;
+                None goes on from the previous lives, or starts from entropy.
+            options: `"task"` picks the task by index where there are several; on surfaces,
+                `"position"` sets where the points start.
+
+        Returns:
+            Observations and `info`.
+
+        Raises:
+            ValueError: unknown options or a seed list of another length.
+        """
+        options = options or {}
+        unknown = set(options) - {"task", "position"}
+        if unknown:
+            raise ValueError(f"unknown reset option(s) {sorted(unknown)}; there are task, position")
+        self._begin(self._seeds_for_reset(seed), np.arange(self.num_envs), options)
+        if self._history is not None:
+            self._history.clear()
+            self._remember(None)
+        return self._copy_observation(), self._info(np.ones(self.num_envs, dtype=bool))
+
+    def step(
+        self, actions: FloatArray
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One local update of every network; a life that ends is followed by the next at once.
+
+        Args:
+            actions: shape `(P, *action shape)`, finite; values beyond ±1 are used as they are.
+
+        Returns:
+            Observations, rewards, terminations, truncations (never) and `info`, where the last
+            observation and info of a life that ended are `final_obs` and `final_info`.
+
+        Raises:
+            ValueError: another shape, or NaN or infinite actions.
+            RuntimeError: before the first `reset`.
+        """
+        rewards, ended = self._advance(actions)
+        info: dict[str, Any] = {}
+        if ended.any():
+            info["final_obs"] = self._copy_observation()
+            info["_final_obs"] = ended.copy()
+            info["final_info"] = self._final_info(ended)
+            info["_final_info"] = ended.copy()
+            self._autoreset(np.flatnonzero(ended))
+        info.update(self._info(ended))
+        return self._copy_observation(), rewards, ended, np.zeros_like(ended), info
+
+    @property
+    def has_started(self) -> bool:
+        """Whether `reset` has been called."""
+        return self._life_seeds is not None
+
+    def step_first(self, actions: FloatArray) -> tuple[FloatArray, float, bool, dict[str, Any]]:
+        """`step` for the scalar environment: of the first network, and without autoreset."""
+        rewards, ended = self._advance(actions)
+        info = self._final_info(ended) if ended[0] else self._info(started=ended)
+        return self._copy_observation()[0], float(rewards[0]), bool(ended[0]), _of_first(info)
+
+    def _advance(self, actions: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Update every network; rewards and which lives are over."""
+        action = self._check_action(actions)
+        before = self.loss
+        self.task.update(torch.as_tensor(action, device=before.device), self.credit_scale)
+        self._updates += 1
+        self._measure()
+        ended = self.diverged | torch.as_tensor(self._updates >= self.num_updates).to(before.device)
+        if self.reward == "progress":
+            reward = before - self.loss
+        else:
+            reward = torch.where(ended, self._initial_loss - self.loss, 0.0)
+        if self._history is not None:
+            self._remember(action[0])
+        return reward.cpu().numpy().astype(np.float32), ended.cpu().numpy()
+
+    def _autoreset(self, which: NDArray[np.int64]) -> None:
+        assert self._life_seeds is not None
+        seeds = np.array([next_life(seed) for seed in self._life_seeds[which]], dtype=np.int64)
+        self._begin(seeds, which, {})
+
+    def _seeds_for_reset(self, seed: int | Sequence[int | None] | None) -> NDArray[np.int64]:
+        if isinstance(seed, int | np.integer):
+            return np.arange(seed, seed + self.num_envs, dtype=np.int64)
+        given = [None] * self.num_envs if seed is None else list(seed)
+        if len(given) != self.num_envs:
+            raise ValueError(
+                f"{len(given)} seeds for {self.num_envs} networks; give one seed, or one per network"
+            )
+        fresh = np.random.default_rng().integers(2**62, size=self.num_envs)
+        former = self._life_seeds
+        follow = fresh if former is None else [next_life(life) for life in former]
+        return np.array(
+            [follow[i] if s is None else s for i, s in enumerate(given)], dtype=np.int64
+        )
+
+    def _check_action(self, actions: FloatArray) -> FloatArray:
+        if self._life_seeds is None:
+            raise RuntimeError("call reset() before step()")
+        action = np.asarray(actions, dtype=np.float32)
+        expected = self.action_space.shape
+        if action.shape != expected:
+            raise ValueError(f"actions have shape {action.shape}, expected {expected}")
+        if not np.isfinite(action).all():
+            raise ValueError("actions hold NaN or infinite values; credits must be finite")
+        return action
+
+    def _copy_observation(self) -> FloatArray:
+        observation = np.array(self.task.observe().to("cpu", torch.float32).numpy(), order="C")
+        if self.diverged.any():
+            # The last look at a network that broke must still lie in the observation space.
+            np.nan_to_num(observation, copy=False)
+        return observation
+
+    def _info(self, started: NDArray[np.bool_]) -> dict[str, Any]:
+        """Metrics of all networks and the lives of those that have just started."""
+        info = self._with_masks(self._metrics(), np.ones(self.num_envs, dtype=bool))
+        if started.any():
+            info |= self._with_masks(self.task.life_info(), started)
+        return info
+
+    def _final_info(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
+        over = self._updates >= self.num_updates
+        info = self._with_masks(self._metrics(), ended)
+        if over.any():
+            final = {key: _to_numpy(value) for key, value in self.task.final_metrics().items()}
+            info |= self._with_masks(final, ended & over)
+        return info
+
+    def _metrics(self) -> dict[str, NDArray[Any]]:
+        metrics = {key: _to_numpy(value) for key, value in self.task.metrics().items()}
+        return metrics | {"diverged": self.diverged.cpu().numpy().copy()}
+
+    @staticmethod
+    def _with_masks(values: Mapping[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
+        return {**values, **{f"_{key}": mask.copy() for key in values}}
+
+    # ------------------------------------------------------------------ pictures
+
+    def _remember(self, action: FloatArray | None) -> None:
+        assert self._history is not None
+        values = {key: float(value[0]) for key, value in self._metrics().items()}
+        observation = self.task.observe()[0].to("cpu", torch.float32).numpy().copy()
+        self._history.append(values, observation, action)
+
+    @abstractmethod
+    def draw(self, history: History) -> NDArray[np.uint8]:
+        """An RGB image of the first network's life so far."""
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Where the first network is and how it got there: one RGB image, or None if off."""
+        if self._history is None:
+            gymnasium.logger.warn('render() draws only with render_mode="rgb_array"')
+            return None
+        return (self.draw(self._history),)
+
+
+class CreditAssignEnv(KeywordHelp, gymnasium.Env[FloatArray, FloatArray]):
+    """One bottom-up network being trained: a `CreditAssignVectorEnv` of one.
+
+    Keyword arguments are those of the vector environment.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["rgb_array"],
+        "render_fps": 5,
+    }
+    vector_class: ClassVar[type[CreditAssignVectorEnv]]
+
+    def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
+        self.vector = self.vector_class(num_envs=1, render_mode=render_mode, **kwargs)
+        self.render_mode = render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+        self._over = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Begin a new life; see the vector environment's `reset`."""
+        super().reset(seed=seed)
+        if seed is None and not self.vector.has_started:
+            seed = int(self.np_random.integers(2**62))
+        observation, info = self.vector.reset(seed=[seed], options=options)
+        self._over = False
+        return observation[0], _of_first(info)
+
+    def step(
+        self, action: FloatArray
+    ) -> tuple[FloatArray, SupportsFloat, bool, bool, dict[str, Any]]:
+        """One local update; see the vector environment's `step`."""
+        if np.shape(action) != self.action_space.shape:
+            raise ValueError(
+                f"the action has shape {np.shape(action)}, expected {self.action_space.shape}"
+            )
+        if self._over:
+            raise RuntimeError("this life is over: call reset() before the next step()")
+        observation, reward, self._over, info = self.vector.step_first(np.asarray(action)[None])
+        return observation, reward, self._over, False, info
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """Where the network is and how it got there, as one RGB image."""
+        frames = self.vector.render()
+        return None if frames is None else frames[0]
+
+
+def next_life(seed: int) -> int:
+    """The life that follows a life when no seed is given."""
+    return int(np.random.SeedSequence(int(seed)).generate_state(1, np.uint64)[0] >> 2)
+
+
+def _of_first(info: Mapping[str, Any]) -> dict[str, Any]:
+    """A vector environment's info as a scalar environment's: the first row, in Python types."""
+    first = {key: value[0] for key, value in info.items() if not key.startswith("_")}
+    return {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in first.items()
+        if info[f"_{key}"][0]
+    }
+
+
+def _to_numpy(values: Tensor) -> NDArray[Any]:
+    return values.to("cpu").numpy().copy()

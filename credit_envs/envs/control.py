@@ -1,0 +1,164 @@
+"""`CreditAssign-CartPole-v0` and `CreditAssign-ReversedCartPole-v0`."""
+
+from typing import ClassVar
+
+import torch
+
+from credit_envs.checks import require_at_least, require_positive, require_sizes
+from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
+from credit_envs.rendering import Frame, History, cart_pole_strobe, draw_panels, learning_curve
+from credit_envs.tasks.cartpole import STATE_SCALE, CartPole
+from credit_envs.tasks.control import ControlTask
+
+
+class CartPoleVectorEnv(CreditAssignVectorEnv):
+    """An agent learns to balance a pole: one step is one whole episode of its life.
+
+    ## Description
+    The bottom-up network is the agent's policy, by default linear with 10 parameters. A step
+    moves the parameters by the credits, then the agent plays an episode of CartPole from a fresh
+    start, and the record of that episode is the observation (TDCA, Fig. 3a). The dynamics are
+    those of Gymnasium's `CartPole-v1`, batched. The agent sees position, velocity, angle and
+    angular velocity divided by 2.4, 2, 0.21 and 2, and pushes right when its second output is
+    the larger.
+
+    ## Action Space
+    `Box(-1, 1, (n_params,), float32)`: how each parameter of the agent moves, in units of
+    `credit_scale`. Parameters are ordered by layer, each layer by output: its weights, then its
+    bias. The linear agent has 10. Values beyond ±1 are used as they are.
+
+    ## Observation Space
+    `Box(-inf, inf, (horizon, 7), float32)`: the last episode, a row per step, zeros after its end.
+
+    | column | observation |
+    |---|---|
+    | 0–3 | state the agent saw (scaled position, velocity, angle, angular velocity) |
+    | 4 | action: −1 left, +1 right |
+    | 5 | reward |
+    | 6 | mask: 1 while the episode lasted, then 0 |
+
+    ## Rewards
+    The loss is minus the episode's return. With `reward="progress"` a step pays the return gained
+    over the previous episode; with `"final"` the last step pays the whole gain of the life.
+
+    ## Starting State
+    Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode.
+    Every episode starts uniformly in ±0.05, like Gymnasium's; the starts follow from the life's
+    seed.
+
+    ## Episode End
+    Terminated after `num_updates` steps. An agent whose parameters are no longer finite ends its
+    life at once, with `info["diverged"]` and the return 0.
+
+    ## Information
+    `episode_return` and `diverged` on every step; `task` at reset.
+
+    ## Arguments
+    | argument | default | meaning |
+    |---|---|---|
+    | `num_updates` | 5 | episodes after the first, each with an update before it |
+    | `horizon` | 200 | most steps in an episode |
+    | `hidden_sizes` | `()` | tanh hidden layers of the agent |
+    | `init_stdev` | 0.5 | standard deviation of its initial parameters |
+    | `credit_scale` | 0.5 | largest change of a parameter per update |
+    | `reward` | `"progress"` | or `"final"` |
+    | `device` | `"cpu"` | where the tensors live |
+    | `render_mode` | None | `"rgb_array"`: the cart in its last episode, and the learning curve |
+
+    ## Vectorized environment
+    `gymnasium.make_vec(id, num_envs=P)` lets P agents play at once; SAME_STEP autoreset.
+
+    ## Version History
+    * v0: initial version
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("normal",)
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        num_updates: int = 5,
+        horizon: int = 200,
+        hidden_sizes: tuple[int, ...] = (),
+        init_stdev: float = 0.5,
+        credit_scale: float = 0.5,
+        reward: Reward = "progress",
+        device: str = "cpu",
+        render_mode: str | None = None,
+    ) -> None:
+        require_at_least("num_envs", num_envs, 1)
+        require_at_least("horizon", horizon, 1)
+        require_positive("init_stdev", init_stdev)
+        task = ControlTask(
+            CartPole(self.variants, torch.device(device)),
+            horizon,
+            require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
+            init_stdev,
+            num_envs,
+            torch.device(device),
+        )
+        super().__init__(
+            task,
+            num_updates=num_updates,
+            credit_scale=credit_scale,
+            reward=reward,
+            render_mode=render_mode,
+        )
+
+    def draw(self, history: History) -> Frame:  # noqa: D102
+        return draw_panels(
+            cart_pole_strobe(history, STATE_SCALE),
+            learning_curve(history, ["episode_return"], self.num_updates),
+        )
+
+
+class ReversedCartPoleVectorEnv(CartPoleVectorEnv):
+    """CartPole whose motor is connected the wrong way round in half of the lives.
+
+    ## Description
+    As `CreditAssign-CartPole-v0`, but in every second life, by chance, the cart is pushed right
+    when the agent pushes left. Nothing in the observation names the variant: it has to be read
+    from how the cart moved. One fixed change of parameters cannot serve both variants (at most
+    about 105 of 200), so only a rule that adapts to what it sees solves this task.
+
+    ## Action Space
+    As in `CreditAssign-CartPole-v0`.
+
+    ## Observation Space
+    As in `CreditAssign-CartPole-v0`; no task id.
+
+    ## Rewards
+    As in `CreditAssign-CartPole-v0`.
+
+    ## Starting State
+    As in `CreditAssign-CartPole-v0`; `reset(options={"task": 0 or 1})` picks the variant (0
+    normal, 1 reversed).
+
+    ## Episode End
+    As in `CreditAssign-CartPole-v0`.
+
+    ## Information
+    As in `CreditAssign-CartPole-v0`; `task` at reset tells observers the variant.
+
+    ## Arguments
+    As in `CreditAssign-CartPole-v0`.
+
+    ## Vectorized environment
+    As in `CreditAssign-CartPole-v0`.
+
+    ## Version History
+    * v0: initial version
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("normal", "reversed")
+
+
+class CartPoleEnv(CreditAssignEnv):
+    __doc__ = CartPoleVectorEnv.__doc__
+    vector_class = CartPoleVectorEnv
+
+
+class ReversedCartPoleEnv(CreditAssignEnv):
+    __doc__ = ReversedCartPoleVectorEnv.__doc__
+    vector_class = ReversedCartPoleVectorEnv

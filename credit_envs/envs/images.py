@@ -1,0 +1,204 @@
+"""`CreditAssign-Digits-v0`, `-MNIST-v0`, `-FashionMNIST-v0`, `-CIFAR10-v0` and `-Images-v0`."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Literal, get_args
+
+import torch
+from numpy.typing import NDArray
+
+from credit_envs.checks import (
+    require_at_least,
+    require_one_of,
+    require_positive,
+    require_sizes,
+)
+from credit_envs.datasets import Dataset, DatasetName, from_arrays, load
+from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
+from credit_envs.networks.mlp import Init
+from credit_envs.networks.optimizers import OptimizerName
+from credit_envs.rendering import Frame, History, credit_picture, draw_panels, learning_curve
+from credit_envs.tasks.classification import ClassificationTask, ScoreSplit, TrainingSettings
+
+Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+class ImagesVectorEnv(CreditAssignVectorEnv):
+    """A perceptron learns to classify images, led by a credit for every neuron and sample.
+
+    ## Description
+    The bottom-up network is a multilayer perceptron (tanh hidden layers, softmax output; TDCA,
+    Fig. 4). A step presents the whole training subset, and every neuron changes its weights by
+    what it has at hand: its inputs, its own activity and its credits,
+
+        ΔW = η · mean_n( xᵀ (c ⊙ f′(a)) ),
+
+    with the Jacobian of the softmax for f′ at the output, clipped to `max_grad_norm` over the
+    whole network and passed through the inner optimiser. Credits raise what they reward: the
+    credits that equal backpropagation are −∂(cross-entropy)/∂(activity).
+
+    Inputs are standardised by the training split's mean and standard deviation (per channel for
+    images, per feature for tables).
+
+    ## Action Space
+    `Box(-1, 1, (n, credits), float32)`: a row per sample, a credit per neuron in units of
+    `credit_scale`, **hidden layers first, output last**. Values beyond ±1 are used as they are,
+    for backpropagation needs them. With `credit="groups"` each hidden layer has `credit_groups`
+    credits, which spread to the neurons of their group as exp(−d²/σ²) (TDCA, Eq. 2).
+
+    ## Observation Space
+    `Box(0, 1, (n, 2k), float32)`: a row per sample.
+
+    | column | observation |
+    |---|---|
+    | 0 … k−1 | probability the network gives to each class |
+    | k … 2k−1 | one-hot label |
+
+    ## Rewards
+    The loss is the mean cross-entropy on the training subset in nats. With `reward="progress"` a
+    step pays the loss before minus the loss after, so that the return (γ = 1) is the total drop;
+    with `"final"` the last step pays it all.
+
+    ## Starting State
+    A subset of `num_samples` training images and initial weights, both drawn from the life's
+    seed. `init="zero"`: all weights 0. `init="kaiming"`: PyTorch's default for linear layers.
+
+    ## Episode End
+    Terminated after `num_updates` steps: M updates, then the score. A network that is no longer
+    finite ends its life at once, with `info["diverged"]` and the loss of guessing, ln k.
+
+    ## Information
+    `loss`, `accuracy` (on the training subset) and `diverged` on every step; on the last one also
+    `test_loss` and `test_accuracy` (or `validation_…`, see `score_on`), unless
+    `evaluate_test=False`; at reset `sample_indices` (into the training split) and `dataset` (what
+    was really loaded).
+
+    ## Arguments
+    | argument | default | meaning |
+    |---|---|---|
+    | `num_samples` | 1000 | images in a life's training subset, n |
+    | `num_updates` | 20 | updates in a life, M |
+    | `hidden_sizes` | `(100,)` | neurons per hidden layer |
+    | `architecture` | `"mlp"` | kind of bottom-up network |
+    | `init` | `"zero"` | or `"kaiming"` |
+    | `optimizer` | `"adam"` | inner optimiser; or `"momentum"` (0.9), `"sgd"` |
+    | `learning_rate` | 0.01 | its step size η |
+    | `max_grad_norm` | 1.0 | global gradient-norm clip of each network; None: off |
+    | `credit` | `"neurons"` | or `"groups"`: credit diffusion in the hidden layers |
+    | `credit_groups` | 10 | groups per hidden layer on a line; `(rows, columns)` on a grid |
+    | `diffusion_sigma` | 5.0 | σ of the diffusion, in neurons |
+    | `credit_scale` | 10.0 | credits are actions times this |
+    | `reward` | `"progress"` | or `"final"` |
+    | `evaluate_test` | True | score the held-out images after the last update |
+    | `score_on` | `"test"` | or `"validation"`: training images outside `train_range` |
+    | `train_range` | `(0, 1)` | part of the training split from which subsets are drawn |
+    | `data_dir` | None | folder with the data; None: see `credit_envs.datasets.load` |
+    | `data` | – | `CreditAssign-Images-v0` only: `(x_train, y_train, x_test, y_test)` |
+    | `device` | `"cpu"` | where the tensors live |
+    | `render_mode` | None | `"rgb_array"`: the learning curve and the last credits |
+
+    ## Vectorized environment
+    `gymnasium.make_vec(id, num_envs=P)` trains P networks at once in batched tensors; SAME_STEP
+    autoreset. In `reset_tensors`, networks with one seed share one copy of the data.
+
+    ## Version History
+    * v0: initial version
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        dataset: DatasetName | None = None,
+        data: Arrays | None = None,
+        data_dir: str | PathLike[str] | None = None,
+        num_samples: int = 1000,
+        num_updates: int = 20,
+        hidden_sizes: Sequence[int] = (100,),
+        architecture: Literal["mlp"] = "mlp",
+        init: Init = "zero",
+        optimizer: OptimizerName = "adam",
+        learning_rate: float = 0.01,
+        max_grad_norm: float | None = 1.0,
+        credit: Literal["neurons", "groups"] = "neurons",
+        credit_groups: int | tuple[int, int] = 10,
+        diffusion_sigma: float = 5.0,
+        credit_scale: float = 10.0,
+        reward: Reward = "progress",
+        evaluate_test: bool = True,
+        score_on: ScoreSplit = "test",
+        train_range: tuple[float, float] = (0.0, 1.0),
+        device: str = "cpu",
+        render_mode: str | None = None,
+    ) -> None:
+        require_at_least("num_envs", num_envs, 1)
+        require_at_least("num_samples", num_samples, 1)
+        require_one_of("architecture", architecture, ("mlp",))
+        require_one_of("init", init, get_args(Init))
+        require_one_of("optimizer", optimizer, get_args(OptimizerName))
+        require_positive("learning_rate", learning_rate)
+        if max_grad_norm is not None:
+            require_positive("max_grad_norm", max_grad_norm)
+        require_one_of("credit", credit, ("neurons", "groups"))
+        require_positive("diffusion_sigma", diffusion_sigma)
+        require_one_of("score_on", score_on, get_args(ScoreSplit))
+        _check_range(train_range, score_on)
+        settings = TrainingSettings(
+            num_samples=num_samples,
+            hidden_sizes=require_sizes("hidden_sizes", hidden_sizes, allow_empty=False),
+            init=init,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            max_grad_norm=max_grad_norm,
+            credit=credit,
+            credit_groups=credit_groups,
+            diffusion_sigma=diffusion_sigma,
+            train_range=train_range,
+            evaluate_held_out=evaluate_test,
+            score_on=score_on,
+        )
+        loaded = _dataset(dataset, data, data_dir)
+        task = ClassificationTask(loaded, settings, num_envs, torch.device(device))
+        super().__init__(
+            task,
+            num_updates=num_updates,
+            credit_scale=credit_scale,
+            reward=reward,
+            render_mode=render_mode,
+        )
+
+    def draw(self, history: History) -> Frame:  # noqa: D102
+        return draw_panels(
+            learning_curve(history, ["loss", "accuracy"], self.num_updates),
+            credit_picture(history),
+        )
+
+
+class ImagesEnv(CreditAssignEnv):
+    __doc__ = ImagesVectorEnv.__doc__
+    vector_class = ImagesVectorEnv
+
+
+def _dataset(
+    name: DatasetName | None, data: Arrays | None, data_dir: str | PathLike[str] | None
+) -> Dataset:
+    if (name is None) == (data is None):
+        raise ValueError(
+            "CreditAssign-Images-v0 needs data=(x_train, y_train, x_test, y_test), "
+            "and only it takes data"
+        )
+    if data is not None:
+        return from_arrays(data)
+    assert name is not None
+    return load(name, data_dir)
+
+
+def _check_range(train_range: tuple[float, float], score_on: ScoreSplit) -> None:
+    start, stop = train_range
+    if not 0 <= start < stop <= 1:
+        raise ValueError(f"train_range={train_range!r} must be (start, stop), 0 ≤ start < stop ≤ 1")
+    if score_on == "validation" and (start, stop) == (0, 1):
+        raise ValueError(
+            'score_on="validation" needs training images outside train_range; '
+            "leave some out, as in train_range=(0, 0.8)"
+        )

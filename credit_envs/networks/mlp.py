@@ -1,0 +1,155 @@
+"""Fully connected bottom-up networks, P of them at once: forward pass and local Hebbian gradient.
+
+Everything is laid out `(networks, features, samples)`, so that softmax and the norms run along
+contiguous samples, and every bias is a weight from an input that is always one.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Init = Literal["zero", "kaiming"]
+
+
+class MLPBatch:
+    """P networks of tanh hidden layers and a softmax output.
+
+    Args:
+        num_networks: P.
+        sizes: units per layer, inputs first: `(784, 100, 10)`.
+        device: where the tensors live.
+        dtype: float32, or float64 for checks.
+
+    Attributes:
+        weights: one tensor per layer of shape `(P, outputs, inputs + 1)`; the last column is the
+            bias. Changed in place by the inner optimiser.
+    """
+
+    def __init__(
+        self,
+        num_networks: int,
+        sizes: Sequence[int],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.num_networks = num_networks
+        self.sizes = tuple(sizes)
+        self.weights = [
+            torch.zeros(num_networks, outputs, inputs + 1, device=device, dtype=dtype)
+            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+        ]
+        self._gradients = [torch.empty_like(w) for w in self.weights]
+        self._num_samples = -1
+
+    def reserve(self, num_samples: int) -> None:
+        """Allocate the activations for `num_samples` samples once, so that no update allocates."""
+        if num_samples == self._num_samples:
+            return
+        self._num_samples = num_samples
+        new = self.weights[0].new_empty
+        # The row of ones below each layer of hidden activations feeds the biases above.
+        self._post = [
+            new(self.num_networks, units + 1, num_samples).fill_(1.0) for units in self.sizes[1:-1]
+        ]
+        # Holds the pre-activations on the way up and the local errors on the way down.
+        self._scratch = [new(self.num_networks, units, num_samples) for units in self.sizes[1:]]
+        self.probabilities = new(self.num_networks, self.sizes[-1], num_samples)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Log-probabilities of the classes, shape `(P, classes, N)`; valid until the next call.
+
+        Args:
+            inputs: samples in columns with a last row of ones, shape `(inputs + 1, N)` when all
+                networks see the same samples, else `(P, inputs + 1, N)`.
+        """
+        self.reserve(inputs.shape[-1])
+        below = inputs
+        for layer, weight in enumerate(self.weights):
+            pre = self._scratch[layer]
+            _multiply(weight, below, pre, 1.0)
+            if layer < len(self._post):
+                below = self._post[layer]
+                torch.tanh(pre, out=below[:, :-1])
+        log_probabilities = torch.log_softmax(self._scratch[-1], dim=1)
+        torch.exp(log_probabilities, out=self.probabilities)
+        return log_probabilities
+
+    def local_gradients(
+        self, inputs: Tensor, credits: Sequence[Tensor], scale: float
+    ) -> list[Tensor]:
+        """Hebbian gradients of the last forward pass: `scale · mean_n( xᵀ (c ⊙ f′(a)) )`.
+
+        Each layer uses what it has at hand: its input, its own activity and its credits
+        (TDCA, Fig. 4b). At the output f′ is the Jacobian of the softmax.
+
+        Args:
+            inputs: as given to `forward`.
+            credits: one per layer, hidden layers first, shape `(P, units, N)`.
+            scale: factor on the gradients.
+
+        Returns:
+            One tensor per layer, shaped like the weights; overwritten by the next call.
+        """
+        scale = scale / self._num_samples
+        below = inputs
+        for layer, credit in enumerate(credits):
+            error = self._scratch[layer]
+            if layer < len(self._post):
+                post = self._post[layer][:, :-1]
+                torch.mul(post, post, out=error)
+                torch.addcmul(credit, credit, error, value=-1.0, out=error)
+            else:
+                p = self.probabilities
+                torch.mul(p, credit, out=error)
+                expected = error.sum(dim=1, keepdim=True)
+                torch.sub(credit, expected, out=error).mul_(p)
+            _multiply(error, below.transpose(-1, -2), self._gradients[layer], scale)
+            if layer < len(self._post):
+                below = self._post[layer]
+        return self._gradients
+
+    def predict(self, inputs: Tensor, columns: Tensor) -> Tensor:
+        """Log-probabilities on other samples than those it trains on; allocates as it goes.
+
+        Args:
+            inputs: shape `(features + 1, N)`, last row ones.
+            columns: for each row of `inputs`, the column of the first weights that reads it.
+
+        Returns:
+            Shape `(P, classes, N)`.
+        """
+        first, *others = self.weights
+        pre = torch.matmul(first[:, :, columns], inputs)
+        for weight in others:
+            pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], pre.tanh_())
+        return torch.log_softmax(pre, dim=1)
+
+    def backprop_credits(self, labels: Tensor) -> list[Tensor]:
+        """The credits that make the local gradient backpropagation's: −∂(cross-entropy)/∂post.
+
+        Args:
+            labels: one-hot, shape `(classes, N)` or `(P, classes, N)`.
+
+        Returns:
+            One tensor per layer, hidden layers first, shape `(P, units, N)`.
+        """
+        smallest = torch.finfo(self.probabilities.dtype).tiny
+        credits = [labels / self.probabilities.clamp(min=smallest)]
+        error = labels - self.probabilities
+        for weight, post in zip(self.weights[:0:-1], reversed(self._post), strict=True):
+            credit = torch.bmm(weight[:, :, :-1].transpose(1, 2), error)
+            error = credit * (1 - post[:, :-1] ** 2)
+            credits.insert(0, credit)
+        return credits
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor, scale: float) -> None:
+    """`out = scale · left @ right` for each network; `right` may be shared by all of them."""
+    if right.dim() == 2:
+        # One large product instead of P small ones.
+        flat = out.view(-1, out.shape[-1])
+        flat.addmm_(left.view(-1, left.shape[-1]), right, beta=0, alpha=scale)
+    else:
+        out.baddbmm_(left, right, beta=0, alpha=scale)

@@ -1,0 +1,116 @@
+"""Pictures of a life for `render_mode="rgb_array"`; drawn without a display."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+_SIZE_INCHES, _DPI = (9.0, 4.0), 80
+
+
+@dataclass
+class History:
+    """The first network's life so far; entry t is the state after t updates."""
+
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    observations: list[NDArray[np.float32]] = field(default_factory=list)
+    actions: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def append(
+        self,
+        metrics: dict[str, float],
+        observation: NDArray[np.float32],
+        action: NDArray[np.float32] | None,
+    ) -> None:
+        """Add the state after an update and, but for the initial state, its action."""
+        for key, value in metrics.items():
+            self.metrics.setdefault(key, []).append(value)
+        self.observations.append(observation)
+        if action is not None:
+            self.actions.append(action.copy())
+
+    def clear(self) -> None:
+        """Forget everything: a new life begins."""
+        self.metrics.clear()
+        self.observations.clear()
+        self.actions.clear()
+
+
+def draw_panels(*panels: Callable[[Axes], None]) -> Frame:
+    """An RGB image `(height, width, 3)` with each panel drawn on axes of its own."""
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, panel in zip(figure.subplots(1, len(panels)).flat, panels, strict=True):
+        panel(axes)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def learning_curve(history: History, metrics: Sequence[str], num_updates: int) -> Callable[[Any], None]:
+    """A panel with these metrics after each update."""
+
+    def panel(axes: Axes) -> None:
+        for name in metrics:
+            axes.plot(history.metrics[name], marker="o", markersize=3, label=name.replace("_", " "))
+        axes.set(xlim=(0, num_updates), xlabel="update", title="learning curve")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+    return panel
+
+
+def credit_picture(history: History, max_samples: int = 100) -> Callable[[Any], None]:
+    """A panel with the last credits: a row per sample, a column per neuron."""
+
+    def panel(axes: Axes) -> None:
+        if history.actions:
+            image = history.actions[-1][:max_samples]
+            drawn = axes.imshow(image, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+            axes.figure.colorbar(drawn, ax=axes, label="action (credit / credit_scale)")
+        axes.set(title="last credits", xlabel="neuron, output layer last", ylabel="sample")
+
+    return panel
+
+
+def surface_path(
+    history: History, height: Callable[[NDArray[np.float64]], NDArray[np.float64]], region: float
+) -> Callable[[Any], None]:
+    """A panel with the surface's contours and the point's path."""
+
+    def panel(axes: Axes) -> None:
+        line = np.linspace(-region, region, 81)
+        grid = np.stack(np.meshgrid(line, line), axis=-1)
+        axes.contourf(line, line, height(grid), levels=20, cmap="viridis")
+        path = np.array(history.observations)[:, :2]
+        axes.plot(*path.T, color="white", marker=".", markersize=3, linewidth=1)
+        axes.plot(*path[-1], color="red", marker="o")
+        axes.set(xlim=(-region, region), ylim=(-region, region), title="surface and path")
+        axes.set_aspect("equal")
+
+    return panel
+
+
+def cart_pole_strobe(history: History, scale: Sequence[float]) -> Callable[[Any], None]:
+    """A panel with the cart and pole at moments of the last episode, the latest darkest."""
+
+    def panel(axes: Axes) -> None:
+        rows = history.observations[-1]
+        rows = rows[rows[:, -1] > 0]
+        for moment in np.unique(np.linspace(0, len(rows) - 1, 8).astype(int)):
+            position, angle = rows[moment, 0] / scale[0], rows[moment, 2] / scale[2]
+            alpha = 0.2 + 0.8 * moment / max(len(rows) - 1, 1)
+            axes.add_patch(Rectangle((position - 0.25, 0), 0.5, 0.3, color="black", alpha=alpha))
+            tip = position + np.sin(angle), 0.3 + np.cos(angle)
+            axes.plot([position, tip[0]], [0.3, tip[1]], color="tab:orange", lw=4, alpha=alpha)
+        axes.axhline(0, color="gray", linewidth=1)
+        axes.set(xlim=(-2.6, 2.6), ylim=(-0.5, 2.0), title=f"last episode: {len(rows)} steps")
+        axes.set_aspect("equal")
+
+    return panel

@@ -1,0 +1,124 @@
+"""Climbing a surface: the bottom-up network is a point (TDCA, Fig. 2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+from torch import Tensor
+
+from credit_envs.tasks.task import Seeds, Task
+
+REGION = 4.0
+"""Points start anywhere in the square [−4, 4]²."""
+
+
+@dataclass(frozen=True)
+class Bump:
+    """One Gaussian: `height · exp(−|p − centre|² / (2·width²))`."""
+
+    centre: tuple[float, float]
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A sum of Gaussians of which the first is the highest."""
+
+    bumps: tuple[Bump, ...]
+
+    def height(self, position: Tensor) -> Tensor:
+        """Height above each position, shape `(..., 2)` to `(...)`."""
+        total = torch.zeros_like(position[..., 0])
+        for bump in self.bumps:
+            centre = torch.as_tensor(bump.centre, dtype=position.dtype, device=position.device)
+            distance = (position - centre).square().sum(-1)
+            total = total + bump.height * torch.exp(-distance / (2 * bump.width**2))
+        return total
+
+    def global_maximum(self) -> Tensor:
+        """Where the surface is highest, shape `(2,)`: Newton's method from the highest bump."""
+        point = torch.tensor(self.bumps[0].centre, dtype=torch.float64)
+        for _ in range(20):
+            gradient, hessian = (
+                derivative(self.height, point)
+                for derivative in (torch.func.grad, torch.func.hessian)
+            )
+            point = point - torch.linalg.solve(hessian, gradient)
+        return point
+
+
+TWO_BUMPS = Surface((Bump((0.0, 0.0), 1.6, 1.0), Bump((2.0, 2.0), 0.8, 0.7)))
+"""A broad hill with a narrow lower one on its flank, where gradient ascent gets trapped."""
+
+TWO_BUMPS_ELSEWHERE = Surface((Bump((-2.0, 1.5), 1.4, 1.0), Bump((1.5, -1.5), 1.0, 0.8)))
+"""Another hill in another place, for one network that climbs two surfaces."""
+
+
+class SurfaceTask(Task):
+    """P points on one of several surfaces each; a credit is a step.
+
+    Args:
+        surfaces: by task name. With more than one, observations end in the task's one-hot id.
+        num_networks: P.
+        device: where the tensors live.
+    """
+
+    guess_loss = 0.0
+    lives_together = True
+
+    def __init__(
+        self, surfaces: Mapping[str, Surface], num_networks: int, device: torch.device
+    ) -> None:
+        super().__init__(num_networks, device)
+        self.task_names = tuple(surfaces)
+        self.surfaces = tuple(surfaces.values())
+        self.position = torch.zeros(num_networks, 2, device=device)
+        self.task_index = np.zeros(num_networks, dtype=np.int64)
+        size = 2 + self._id_size
+        self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.action_space = Box(-1.0, 1.0, (2,), np.float32)
+
+    @property
+    def _id_size(self) -> int:
+        return len(self.surfaces) if len(self.surfaces) > 1 else 0
+
+    def start(  # noqa: D102
+        self, seeds: Seeds, which: NDArray[np.int64] | None, options: Mapping[str, Any]
+    ) -> None:
+        chosen = np.arange(self.num_networks) if which is None else which
+        for network, seed in zip(chosen, seeds, strict=True):
+            rng = np.random.default_rng(seed)
+            start = rng.uniform(-REGION, REGION, 2)
+            self.position[network] = torch.as_tensor(start, dtype=self.position.dtype)
+            self.task_index[network] = rng.integers(len(self.surfaces))
+        if "position" in options:
+            start = np.broadcast_to(np.asarray(options["position"], np.float32), (len(chosen), 2))
+            self.position[chosen] = torch.tensor(start, device=self.position.device)
+        if "task" in options:
+            self.task_index[chosen] = options["task"]
+        self._on_surface = torch.as_tensor(self.task_index, device=self.position.device)
+
+    def observe(self) -> Tensor:  # noqa: D102
+        if not self._id_size:
+            return self.position
+        one_hot = torch.nn.functional.one_hot(self._on_surface, self._id_size)
+        return torch.cat([self.position, one_hot.to(self.position.dtype)], dim=1)
+
+    def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
+        self.position = torch.add(self.position, action, alpha=credit_scale)
+
+    def loss(self) -> Tensor:  # noqa: D102
+        heights = torch.stack([surface.height(self.position) for surface in self.surfaces])
+        height = heights.gather(0, self._on_surface[None])[0]
+        return torch.where(self.position.isfinite().all(1), -height, torch.nan)
+
+    def metrics(self) -> dict[str, Tensor]:  # noqa: D102
+        return {"height": -self.loss()}
+
+    def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
+        return {"task": self.task_index.copy()}

@@ -1,0 +1,89 @@
+"""What every task offers to the environment: a batch of bottom-up networks that can be trained."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+from torch import Tensor
+
+Seeds = NDArray[np.int64]
+
+
+class Task(ABC):
+    """P bottom-up networks, each living its own life; everything in torch tensors.
+
+    A life is identified by an integer seed, from which the task draws all it needs (data, initial
+    weights, starting states). Equal seeds are equal lives, whatever network lives them, and that
+    is how candidates are compared on common random numbers.
+
+    Args:
+        num_networks: P.
+        device: where the tensors live.
+
+    Attributes:
+        observation_space: of one network.
+        action_space: of one network, Box(−1, 1).
+        task_names: the tasks that lives are drawn from; most have one.
+        guess_loss: the loss of guessing, given to a network that diverges.
+        lives_together: whether networks with different lives are best trained in one batch.
+    """
+
+    observation_space: Box
+    action_space: Box
+    task_names: tuple[str, ...]
+    guess_loss: float
+    lives_together: bool
+
+    def __init__(self, num_networks: int, device: torch.device) -> None:
+        self.num_networks = num_networks
+        self.device = device
+
+    def new_losses(self) -> Tensor:
+        """Zeros, one per network."""
+        return torch.zeros(self.num_networks, device=self.device)
+
+    @abstractmethod
+    def start(
+        self, seeds: Seeds, which: NDArray[np.int64] | None, options: Mapping[str, Any]
+    ) -> None:
+        """Begin new lives.
+
+        Args:
+            seeds: one life seed per network that starts.
+            which: indices of those networks; None for all.
+            options: the options of the environment's `reset`.
+        """
+
+    @abstractmethod
+    def observe(self) -> Tensor:
+        """Observations of all networks, `(P, *observation_space.shape)`; valid until updated."""
+
+    @abstractmethod
+    def update(self, action: Tensor, credit_scale: float) -> None:
+        """One local update of every network by the credits `action · credit_scale`."""
+
+    @abstractmethod
+    def loss(self) -> Tensor:
+        """How badly each network does now, shape `(P,)`; not finite once it has diverged."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, Tensor]:
+        """What `info` reports after every update, each of shape `(P,)`."""
+
+    def final_metrics(self) -> dict[str, Tensor]:
+        """What `info` reports besides on the last update, each of shape `(P,)`."""
+        return {}
+
+    @abstractmethod
+    def life_info(self) -> dict[str, NDArray[Any]]:
+        """What `info` reports at reset about each network's life, each with P rows."""
+
+
+def unique_lives(*columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct rows of these columns and, for each row, which of them it is."""
+    rows, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    return rows, inverse.reshape(-1)
