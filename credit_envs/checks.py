@@ -8,7 +8,7 @@ from typing import Any
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """"; did you mean 'x'?" when a known word is close, else ""."""
+    """ "; did you mean 'x'?" when a known word is close, else ""."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 

@@ -53,7 +53,9 @@ def draw_panels(*panels: Callable[[Axes], None]) -> Frame:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def learning_curve(history: History, metrics: Sequence[str], num_updates: int) -> Callable[[Any], None]:
+def learning_curve(
+    history: History, metrics: Sequence[str], num_updates: int
+) -> Callable[[Any], None]:
     """A panel with these metrics after each update."""
 
     def panel(axes: Axes) -> None:

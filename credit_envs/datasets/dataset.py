@@ -1,6 +1,7 @@
 """What a data set is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,31 @@ class Dataset:
     def is_complete(self) -> bool:
         """False where only a part of the published data set was at hand."""
         return self.name not in PARTIAL_NAMES
+
+    @cached_property
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the training split, to broadcast over a sample.
+
+        Per channel of images, per feature of a table. A feature that never varies has the
+        standard deviation 1, so that standardising makes it 0.
+        """
+        x = self.x_train
+        per_channel = x.ndim == 4
+        if x.dtype == np.uint8 and per_channel:
+            mean, std = _moments_of_bytes(x)
+        else:
+            axes = (0, 2, 3) if per_channel else (0,)
+            mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+        std = np.where(std == 0, 1.0, std)
+        shape = (-1, 1, 1) if per_channel else (-1,)
+        return mean.reshape(shape), std.reshape(shape)
+
+
+def _moments_of_bytes(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per channel, from histograms: exact, and without a copy of the images in float64."""
+    channels = [images[:, c].reshape(-1) for c in range(images.shape[1])]
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in channels])
+    values, total = np.arange(256), counts.sum(1)
+    mean = counts @ values / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / total
+    return mean, np.sqrt(variance)

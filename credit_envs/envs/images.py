@@ -15,10 +15,9 @@ from credit_envs.checks import (
 )
 from credit_envs.datasets import Dataset, DatasetName, from_arrays, load
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
-from credit_envs.networks.mlp import Init
 from credit_envs.networks.optimizers import OptimizerName
 from credit_envs.rendering import Frame, History, credit_picture, draw_panels, learning_curve
-from credit_envs.tasks.classification import ClassificationTask, ScoreSplit, TrainingSettings
+from credit_envs.tasks.classification import ClassificationTask, Init, ScoreSplit, TrainingSettings
 
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
@@ -61,7 +60,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
 
     ## Starting State
     A subset of `num_samples` training images and initial weights, both drawn from the life's
-    seed. `init="zero"`: all weights 0. `init="kaiming"`: PyTorch's default for linear layers.
+    seed. `init="zero"`: all weights 0. `"near-zero"`: uniform in ±1e-16, the paper's start for
+    backpropagation, which cannot leave 0. `"kaiming"`: PyTorch's default for linear layers.
 
     ## Episode End
     Terminated after `num_updates` steps: M updates, then the score. A network that is no longer
@@ -80,7 +80,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     | `num_updates` | 20 | updates in a life, M |
     | `hidden_sizes` | `(100,)` | neurons per hidden layer |
     | `architecture` | `"mlp"` | kind of bottom-up network |
-    | `init` | `"zero"` | or `"kaiming"` |
+    | `init` | `"zero"` | or `"near-zero"`, `"kaiming"` |
     | `optimizer` | `"adam"` | inner optimiser; or `"momentum"` (0.9), `"sgd"` |
     | `learning_rate` | 0.01 | its step size η |
     | `max_grad_norm` | 1.0 | global gradient-norm clip of each network; None: off |

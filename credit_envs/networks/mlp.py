@@ -5,12 +5,11 @@ contiguous samples, and every bias is a weight from an input that is always one.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Init = Literal["zero", "kaiming"]
+from credit_envs.networks.inputs import Inputs
 
 
 class MLPBatch:
@@ -43,7 +42,7 @@ class MLPBatch:
         self._gradients = [torch.empty_like(w) for w in self.weights]
         self._num_samples = -1
 
-    def reserve(self, num_samples: int) -> None:
+    def _reserve(self, num_samples: int) -> None:
         """Allocate the activations for `num_samples` samples once, so that no update allocates."""
         if num_samples == self._num_samples:
             return
@@ -57,27 +56,19 @@ class MLPBatch:
         self._scratch = [new(self.num_networks, units, num_samples) for units in self.sizes[1:]]
         self.probabilities = new(self.num_networks, self.sizes[-1], num_samples)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Log-probabilities of the classes, shape `(P, classes, N)`; valid until the next call.
-
-        Args:
-            inputs: samples in columns with a last row of ones, shape `(inputs + 1, N)` when all
-                networks see the same samples, else `(P, inputs + 1, N)`.
-        """
-        self.reserve(inputs.shape[-1])
-        below = inputs
-        for layer, weight in enumerate(self.weights):
-            pre = self._scratch[layer]
-            _multiply(weight, below, pre, 1.0)
-            if layer < len(self._post):
-                below = self._post[layer]
-                torch.tanh(pre, out=below[:, :-1])
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Log-probabilities of the classes on these samples, shape `(P, classes, N)`."""
+        self._reserve(inputs.num_samples)
+        inputs.forward(self.weights[0], self._scratch[0])
+        for layer, post in enumerate(self._post):
+            torch.tanh(self._scratch[layer], out=post[:, :-1])
+            torch.bmm(self.weights[layer + 1], post, out=self._scratch[layer + 1])
         log_probabilities = torch.log_softmax(self._scratch[-1], dim=1)
         torch.exp(log_probabilities, out=self.probabilities)
         return log_probabilities
 
     def local_gradients(
-        self, inputs: Tensor, credits: Sequence[Tensor], scale: float
+        self, inputs: Inputs, credits: Sequence[Tensor], scale: float
     ) -> list[Tensor]:
         """Hebbian gradients of the last forward pass: `scale · mean_n( xᵀ (c ⊙ f′(a)) )`.
 
@@ -93,35 +84,31 @@ class MLPBatch:
             One tensor per layer, shaped like the weights; overwritten by the next call.
         """
         scale = scale / self._num_samples
-        below = inputs
-        for layer, credit in enumerate(credits):
-            error = self._scratch[layer]
-            if layer < len(self._post):
-                post = self._post[layer][:, :-1]
-                torch.mul(post, post, out=error)
-                torch.addcmul(credit, credit, error, value=-1.0, out=error)
-            else:
-                p = self.probabilities
-                torch.mul(p, credit, out=error)
-                expected = error.sum(dim=1, keepdim=True)
-                torch.sub(credit, expected, out=error).mul_(p)
-            _multiply(error, below.transpose(-1, -2), self._gradients[layer], scale)
-            if layer < len(self._post):
-                below = self._post[layer]
+        *hidden_credits, output_credit = credits
+        # The scratch no longer needs the pre-activations and holds the local errors c ⊙ f′.
+        for post, error, credit in zip(self._post, self._scratch, hidden_credits, strict=False):
+            torch.mul(post[:, :-1], post[:, :-1], out=error)
+            torch.addcmul(credit, credit, error, value=-1.0, out=error)
+        p, error = self.probabilities, self._scratch[-1]
+        torch.mul(p, output_credit, out=error)
+        expected = error.sum(dim=1, keepdim=True)
+        torch.sub(output_credit, expected, out=error).mul_(p)
+
+        inputs.gradient(self._scratch[0], scale, self._gradients[0])
+        for layer, below in enumerate(self._post, start=1):
+            self._gradients[layer].baddbmm_(
+                self._scratch[layer], below.transpose(1, 2), beta=0, alpha=scale
+            )
         return self._gradients
 
-    def predict(self, inputs: Tensor, columns: Tensor) -> Tensor:
-        """Log-probabilities on other samples than those it trains on; allocates as it goes.
+    def predict(self, samples: Tensor) -> Tensor:
+        """Log-probabilities on other samples than those it trains on, shape `(P, classes, N)`.
 
         Args:
-            inputs: shape `(features + 1, N)`, last row ones.
-            columns: for each row of `inputs`, the column of the first weights that reads it.
-
-        Returns:
-            Shape `(P, classes, N)`.
+            samples: `(features, N)`, in the feature order of the training samples.
         """
         first, *others = self.weights
-        pre = torch.matmul(first[:, :, columns], inputs)
+        pre = torch.matmul(first[:, :, :-1], samples).add_(first[:, :, -1:])
         for weight in others:
             pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], pre.tanh_())
         return torch.log_softmax(pre, dim=1)
@@ -143,13 +130,3 @@ class MLPBatch:
             error = credit * (1 - post[:, :-1] ** 2)
             credits.insert(0, credit)
         return credits
-
-
-def _multiply(left: Tensor, right: Tensor, out: Tensor, scale: float) -> None:
-    """`out = scale · left @ right` for each network; `right` may be shared by all of them."""
-    if right.dim() == 2:
-        # One large product instead of P small ones.
-        flat = out.view(-1, out.shape[-1])
-        flat.addmm_(left.view(-1, left.shape[-1]), right, beta=0, alpha=scale)
-    else:
-        out.baddbmm_(left, right, beta=0, alpha=scale)

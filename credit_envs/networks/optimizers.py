@@ -43,27 +43,18 @@ class InnerOptimizer(ABC):
             moment[networks] = 0.0
         self.updates[networks] = 0.0
 
-    def step(self, gradients: Sequence[Tensor], multiplicity: Tensor | None = None) -> None:
-        """Move the weights up `gradients`, which are overwritten.
-
-        Args:
-            gradients: one tensor per layer, shaped like the weights.
-            multiplicity: how many equal inputs each column of the first layer stands for, shape
-                `(columns,)`; counts in the norm alone, since equal inputs take equal steps.
-        """
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Move the weights up `gradients`, shaped like them, which are overwritten."""
         if self.max_grad_norm is not None:
-            self._clip(gradients, multiplicity)
+            self._clip(gradients, self.max_grad_norm)
         self.updates += 1
         self._move(gradients)
 
-    def _clip(self, gradients: Sequence[Tensor], multiplicity: Tensor | None) -> None:
-        assert self.max_grad_norm is not None
-        columns = torch.linalg.vector_norm(gradients[0], dim=1)
-        if multiplicity is not None:
-            columns = columns * multiplicity.sqrt()
-        layers = [torch.linalg.vector_norm(g, dim=(1, 2)) for g in gradients[1:]]
-        norm = torch.stack([torch.linalg.vector_norm(columns, dim=1), *layers]).norm(dim=0)
-        scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+    @staticmethod
+    def _clip(gradients: Sequence[Tensor], max_norm: float) -> None:
+        layers = [torch.linalg.vector_norm(gradient, dim=(1, 2)) for gradient in gradients]
+        norm = torch.stack(layers).norm(dim=0)
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale.view(-1, 1, 1))
 

@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from credit_envs.datasets import Dataset
-from credit_envs.networks import MLPBatch, OptimizerName, diffusion_kernel, make_optimizer
-from credit_envs.networks.mlp import Init
+from credit_envs.networks import (
+    Inputs,
+    MLPBatch,
+    OptimizerName,
+    OwnInputs,
+    SharedInputs,
+    diffusion_kernel,
+    make_optimizer,
+)
 from credit_envs.tasks.task import Seeds, Task
 
+Init = Literal["zero", "near-zero", "kaiming"]
 ScoreSplit = Literal["test", "validation"]
 
 _SAMPLES_SCORED_AT_ONCE = 2000
@@ -71,7 +79,9 @@ class ClassificationTask(Task):
         self.guess_loss = log(dataset.num_classes)
         self._dtype = dtype
         self._pool = self._training_pool()
-        self._mean, self._std = _moments(dataset.x_train)
+        self._mean, self._std = (
+            torch.as_tensor(moment, dtype=dtype, device=device) for moment in dataset.moments
+        )
 
         num_inputs = int(np.prod(dataset.x_train.shape[1:]))
         sizes = (num_inputs, *settings.hidden_sizes, self.num_classes)
@@ -89,20 +99,11 @@ class ClassificationTask(Task):
             num_networks, 2 * self.num_classes, n, device=device, dtype=dtype
         )
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
-        self._shared_seed: int | None = None
-        self._build(num_inputs)
-        self._columns = torch.arange(num_inputs + 1, device=device)
-        self._copies: Tensor | None = None
-
-    def _build(self, num_columns: int) -> None:
-        self.network = MLPBatch(
-            self.num_networks, (num_columns, *self._sizes[1:]), self.device, self._dtype
-        )
+        self._inputs: Inputs | None = None
+        self._shared_life: int | None = None
+        self.network = MLPBatch(num_networks, sizes, device, dtype)
         self.optimizer = make_optimizer(
-            self.settings.optimizer,
-            self.network.weights,
-            self.settings.learning_rate,
-            self.settings.max_grad_norm,
+            settings.optimizer, self.network.weights, settings.learning_rate, settings.max_grad_norm
         )
 
     # ------------------------------------------------------------------ lives
@@ -117,65 +118,47 @@ class ClassificationTask(Task):
         self._forward()
 
     def _start_together(self, seed: int) -> None:
-        """One subset for all: a single copy of it, and one large product for the first layer."""
+        """One subset, and one copy of it, for all networks."""
         rng = np.random.default_rng(seed)
         indices = self._draw_subset(rng)
-        if seed != self._shared_seed:
-            inputs = self._standardise(self.dataset.x_train[indices])
-            self._inputs = _with_ones(inputs)
-            self._weighted_inputs = self._inputs
-            if self.settings.init == "zero":
-                self._merge_equal_inputs(inputs)
-            self._shared_seed = seed
-            self.sample_indices[:] = indices
-            self._observation[:, self.num_classes :] = self._one_hot(indices)
-        if self._inputs.shape[0] != self.network.weights[0].shape[2]:
-            self._build(self._inputs.shape[0] - 1)
+        # The candidates of a generation come in several batches, all with the same life.
+        if seed != self._shared_life:
+            inputs = SharedInputs(self._standardise(self.dataset.x_train[indices]))
+            indices = indices[inputs.sample_order.cpu().numpy()]
+            self._inputs, self._shared_life = inputs, seed
+            self._set_samples(slice(None), indices)
         self._initialise(rng, slice(None))
-
-    def _merge_equal_inputs(self, inputs: Tensor) -> None:
-        """Train one weight for all inputs that are equal on every sample.
-
-        From zero such weights take equal steps for ever, so this is exact; of MNIST's pixels a
-        quarter is blank on 1,000 images.
-        """
-        distinct, columns, copies = torch.unique(
-            inputs, dim=0, return_inverse=True, return_counts=True
-        )
-        bias = torch.tensor([len(distinct)], device=self.device)
-        self._columns = torch.cat([columns, bias])
-        self._copies = torch.cat([copies, copies.new_ones(1)]).to(self._dtype)
-        self._inputs = _with_ones(distinct)
-        self._weighted_inputs = self._inputs * self._copies[:, None]
 
     def _start_apart(self, seeds: Seeds, which: NDArray[np.int64]) -> None:
         """Every network its own subset."""
-        if self._shared_seed is not None or not hasattr(self, "_inputs"):
+        inputs = self._inputs
+        if not isinstance(inputs, OwnInputs):
             if len(which) < self.num_networks:
                 raise RuntimeError("networks on shared data start together: reset all of them")
-            num_inputs, n = self._sizes[0], self.settings.num_samples
-            self._shared_seed, self._copies = None, None
-            self._columns = torch.arange(num_inputs + 1, device=self.device)
-            self._inputs = self._observation.new_ones(self.num_networks, num_inputs + 1, n)
-            self._weighted_inputs = self._inputs
-            self._build(num_inputs)
+            n = self.settings.num_samples
+            inputs = OwnInputs(self.num_networks, self._sizes[0], n, self._observation)
+            self._inputs, self._shared_life = inputs, None
         for network, seed in zip(which, seeds, strict=True):
             rng = np.random.default_rng(seed)
             indices = self._draw_subset(rng)
-            self.sample_indices[network] = indices
-            self._inputs[network, :-1] = self._standardise(self.dataset.x_train[indices])
-            self._observation[network, self.num_classes :] = self._one_hot(indices)
+            inputs.set(network, self._standardise(self.dataset.x_train[indices]))
+            self._set_samples(slice(network, network + 1), indices)
             self._initialise(rng, slice(network, network + 1))
 
+    def _set_samples(self, networks: slice, indices: NDArray[np.int64]) -> None:
+        self.sample_indices[networks] = indices
+        labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
+        one_hot = torch.nn.functional.one_hot(labels, self.num_classes)
+        self._observation[networks, self.num_classes :] = one_hot.T.to(self._dtype)
+
     def _initialise(self, rng: np.random.Generator, networks: slice) -> None:
-        """Zeros, or PyTorch's default for linear layers (Kaiming uniform, a = √5)."""
-        for weight in self.network.weights:
-            if self.settings.init == "zero":
-                weight[networks] = 0.0
-            else:
-                bound = (weight.shape[2] - 1) ** -0.5
-                values = rng.uniform(-bound, bound, tuple(weight.shape[1:]))
-                weight[networks] = torch.as_tensor(values, dtype=self._dtype, device=self.device)
+        assert self._inputs is not None
+        order = self._inputs.feature_order.cpu().numpy()
+        for layer, weight in enumerate(self.network.weights):
+            values = _INITIALISERS[self.settings.init](rng, tuple(weight.shape[1:]))
+            if layer == 0:
+                values[:, :-1] = values[:, order]
+            weight[networks] = torch.as_tensor(values, dtype=self._dtype, device=self.device)
         self.optimizer.reset(networks)
 
     def _training_pool(self) -> NDArray[np.int64]:
@@ -196,18 +179,15 @@ class ClassificationTask(Task):
 
     def _standardise(self, images: NDArray[Any]) -> Tensor:
         """Images as columns with the training set's mean 0 and standard deviation 1."""
-        x = torch.as_tensor(np.ascontiguousarray(images), device=self.device).to(self._dtype)
-        x = (x - self._mean.to(x)) / self._std.to(x)
+        x = torch.tensor(images, dtype=self._dtype, device=self.device)
+        x = (x - self._mean) / self._std
         return x.reshape(len(images), -1).T.contiguous()
-
-    def _one_hot(self, indices: NDArray[np.int64]) -> Tensor:
-        labels = torch.as_tensor(self.dataset.y_train[indices], device=self.device)
-        return torch.nn.functional.one_hot(labels, self.num_classes).T.to(self._dtype)
 
     # ------------------------------------------------------------------ learning
 
     def _forward(self) -> None:
-        self._log_probabilities = self.network.forward(self._weighted_inputs)
+        assert self._inputs is not None
+        self._log_probabilities = self.network.forward(self._inputs)
         self._observation[:, : self.num_classes] = self.network.probabilities
 
     def observe(self) -> Tensor:  # noqa: D102
@@ -219,8 +199,9 @@ class ClassificationTask(Task):
             credit if kernel is None else torch.matmul(kernel, credit)
             for credit, kernel in zip(credits, self._kernels, strict=True)
         ]
+        assert self._inputs is not None
         gradients = self.network.local_gradients(self._inputs, spread, credit_scale)
-        self.optimizer.step(gradients, self._copies)
+        self.optimizer.step(gradients)
         self._forward()
 
     def _diffusion_kernels(self) -> list[Tensor | None]:
@@ -258,13 +239,14 @@ class ClassificationTask(Task):
     def final_metrics(self) -> dict[str, Tensor]:  # noqa: D102
         if not self.settings.evaluate_held_out:
             return {}
+        assert self._inputs is not None
         images, labels = self._held_out()
         losses, correct = [], []
         for start in range(0, len(images), _SAMPLES_SCORED_AT_ONCE):
             block = slice(start, start + _SAMPLES_SCORED_AT_ONCE)
-            inputs = _with_ones(self._standardise(images[block]))
-            answers = torch.as_tensor(labels[block], device=self.device)
-            predicted = self.network.predict(inputs, self._columns)
+            samples = self._standardise(images[block])[self._inputs.feature_order]
+            answers = torch.tensor(labels[block], device=self.device)
+            predicted = self.network.predict(samples)
             picked = predicted.gather(1, answers.expand(self.num_networks, 1, -1))
             losses.append(-picked.sum((1, 2)))
             correct.append((predicted.argmax(1) == answers).sum(1))
@@ -286,20 +268,19 @@ class ClassificationTask(Task):
         return {"sample_indices": self.sample_indices.copy(), "dataset": name}
 
 
-def _moments(images: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of images, per feature of a table."""
-    if images.ndim == 2:
-        axes, shape = (0,), (-1,)
-    else:
-        images = images.reshape(len(images), -1, *images.shape[-2:])
-        axes, shape = (0, 2, 3), (-1, 1, 1)
-    mean = images.mean(axes, dtype=np.float64)
-    std = images.std(axes, dtype=np.float64)
-    # A feature that never varies carries nothing: it becomes 0 instead of dividing by 0.
-    std[std == 0] = 1.0
-    return torch.as_tensor(mean).view(shape), torch.as_tensor(std).view(shape)
+def _zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return np.zeros(shape)
 
 
-def _with_ones(columns: Tensor) -> Tensor:
-    """`columns` with a last row of ones, the input of the biases."""
-    return torch.cat([columns, columns.new_ones(1, columns.shape[1])])
+def _near_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Uniform in ±1e-16, as close to zero as backpropagation can start (TDCA, Table 1)."""
+    return rng.uniform(-1e-16, 1e-16, shape)
+
+
+def _kaiming(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """PyTorch's default for linear layers: Kaiming uniform with a = √5, biases alike."""
+    bound = (shape[1] - 1) ** -0.5
+    return rng.uniform(-bound, bound, shape)
+
+
+_INITIALISERS = {"zero": _zeros, "near-zero": _near_zero, "kaiming": _kaiming}

@@ -1,0 +1,18 @@
+"""Who acts: Stable-Baselines3 policies that choose credits, and learners."""
+
+from agents.base import CreditPolicy
+from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy
+from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
+from agents.vec_env import VectorEnvAdapter
+
+__all__ = [
+    "BackpropPolicy",
+    "CreditPolicy",
+    "DFAPolicy",
+    "DRTPPolicy",
+    "TDCAActorCriticPolicy",
+    "TDCAPolicy",
+    "TDCARNNPolicy",
+    "TopDownPolicy",
+    "VectorEnvAdapter",
+]

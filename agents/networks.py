@@ -1,0 +1,202 @@
+"""Top-down networks: from what is seen of a bottom-up network to its credits.
+
+All parameters of a network are one vector β, as the outer loop sees them. `forward` takes either
+the network's own β or a whole population of them, one per candidate, so that one candidate and
+many run through the same lines.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Squash = Literal["clip", "tanh"]
+Readout = Literal["last", "mean"]
+
+
+class TopDownNetwork(nn.Module, ABC):
+    """A network whose parameters are one vector.
+
+    Args:
+        shapes: of its weight matrices and bias vectors, in the order in which β holds them.
+        output_scale: factor on the outputs before they are squashed; 0.1 makes the network's own
+            outputs credits in the paper's units where `credit_scale` is 10.
+        squash: how outputs are brought into [−1, 1].
+
+    Attributes:
+        beta: the parameters, shape `(d,)`.
+    """
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, ...]], output_scale: float, squash: Squash
+    ) -> None:
+        super().__init__()
+        self._shapes = list(shapes)
+        self._lengths = [prod(shape) for shape in shapes]
+        self.output_scale = output_scale
+        self.squash: Squash = squash
+        self.beta = nn.Parameter(torch.zeros(sum(self._lengths)))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Xavier-uniform weights, zero biases."""
+        for part in self.unpack(self.beta[None]):
+            if part.dim() == 3:
+                nn.init.xavier_uniform_(part[0], generator=generator)
+            else:
+                part.zero_()
+
+    def unpack(self, beta: Tensor) -> list[Tensor]:
+        """Views into `(C, d)` parameters, one of shape `(C, *shape)` per weight or bias."""
+        return [
+            part.view(-1, *shape)
+            for part, shape in zip(beta.split(self._lengths, dim=1), self._shapes, strict=True)
+        ]
+
+    def _squash(self, outputs: Tensor) -> Tensor:
+        return outputs.tanh_() if self.squash == "tanh" else outputs.clamp_(-1.0, 1.0)
+
+    @abstractmethod
+    def forward(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Credits for a batch of observations.
+
+        Args:
+            observation: `(B, rows, features)`.
+            beta: one parameter vector per candidate, `(C, d)`; candidate c sees the observations
+                c·B/C to (c+1)·B/C − 1. None: the network's own.
+
+        Returns:
+            Actions in [−1, 1].
+        """
+
+
+class TopDownMLP(TopDownNetwork):
+    """A tanh perceptron applied to each row of the observation on its own (TDCA, Fig. 4a).
+
+    Args:
+        sizes: units per layer, inputs first; the paper's is `(20, 30, 30, 110)`.
+        input_scale: factor on the observation.
+        output_scale: see `TopDownNetwork`.
+        squash: see `TopDownNetwork`.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], input_scale: float, output_scale: float, squash: Squash
+    ) -> None:
+        shapes: list[tuple[int, ...]] = []
+        for inputs, outputs in pairwise(sizes):
+            shapes += [(outputs, inputs), (outputs,)]
+        super().__init__(shapes, output_scale, squash)
+        self.input_scale = input_scale
+
+    def forward(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Credits `(B, rows, credits)` for observations `(B, rows, features)`."""
+        parts = self.unpack(self.beta[None] if beta is None else beta)
+        candidates, (batch, rows, features) = len(parts[0]), observation.shape
+        # Samples along the last axis, where the environment's own layout has them.
+        if candidates == batch:
+            x = observation.transpose(1, 2)
+        else:
+            x = observation.reshape(candidates, -1, features).transpose(1, 2)
+        if self.input_scale != 1.0:
+            x = x * self.input_scale
+        *hidden, (last_weight, last_bias) = zip(parts[::2], parts[1::2], strict=True)
+        for weight, bias in hidden:
+            x = torch.baddbmm(bias[..., None], weight, x).tanh_()
+        scale = self.output_scale
+        x = torch.baddbmm(last_bias[..., None], last_weight, x, beta=scale, alpha=scale)
+        return self._squash(x).transpose(1, 2).reshape(batch, rows, -1)
+
+
+class TopDownRNN(TopDownNetwork):
+    """An Elman network that reads an episode row by row and gives one credit vector for it.
+
+    `h_t = tanh(Wx·x_t + Wh·h_{t−1} + b)`, `action = squash(s·(Wo·h + bo))` where h is the last
+    state or the mean of all (TDCA, section "Reinforcement Learning"). The last column of the
+    observation is the mask of rows that count.
+
+    Args:
+        num_features: columns of the observation, mask included.
+        hidden_size: units.
+        num_credits: outputs.
+        readout: "last" or "mean".
+        state_size: how many leading columns are the agent's state. If given, the network also
+            sees action × change of state for every pair of action and state columns, which tells
+            what actions do.
+        change_scale: factor on those products.
+        output_scale: see `TopDownNetwork`.
+        squash: see `TopDownNetwork`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        hidden_size: int,
+        num_credits: int,
+        readout: Readout,
+        state_size: int | None,
+        change_scale: float,
+        output_scale: float,
+        squash: Squash,
+    ) -> None:
+        inputs = num_features - 1
+        if state_size is not None:
+            inputs += state_size * (num_features - 2 - state_size)
+        super().__init__(
+            [
+                (hidden_size, inputs),
+                (hidden_size, hidden_size),
+                (hidden_size,),
+                (num_credits, hidden_size),
+                (num_credits,),
+            ],
+            output_scale,
+            squash,
+        )
+        self.readout: Readout = readout
+        self.state_size = state_size
+        self.change_scale = change_scale
+
+    def forward(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Credits `(B, credits)` for episodes `(B, T, features)`."""
+        parts = self.unpack(self.beta[None] if beta is None else beta)
+        input_weight, recurrent_weight, bias, output_weight, output_bias = parts
+        candidates = len(bias)
+        # (candidates, columns, T, lives), cut to the longest episode.
+        rows = observation.unflatten(0, (candidates, -1)).permute(0, 3, 2, 1)
+        length = int(rows[:, -1].sum(1).max())
+        rows = rows[:, :, :length]
+        mask = rows[:, -1:]
+        x = self._inputs(rows).flatten(2)
+        drive = torch.baddbmm(bias[..., None], input_weight, x).unflatten(2, (length, -1))
+
+        h = torch.zeros_like(drive[:, :, 0])
+        total = torch.zeros_like(h)
+        for t in range(length):
+            new = torch.baddbmm(drive[:, :, t], recurrent_weight, h).tanh_()
+            if self.readout == "mean":
+                h = new
+                total = total.addcmul(h, mask[:, :, t])
+            else:
+                h = torch.lerp(h, new, mask[:, :, t])
+        if self.readout == "mean":
+            h = total / mask.sum(2).clamp(min=1.0)
+        scale = self.output_scale
+        outputs = torch.baddbmm(output_bias[..., None], output_weight, h, beta=scale, alpha=scale)
+        return self._squash(outputs).transpose(1, 2).flatten(0, 1)
+
+    def _inputs(self, rows: Tensor) -> Tensor:
+        """All columns but the mask, and the products of action and change of state if wanted."""
+        inputs = rows[:, :-1]
+        if self.state_size is None:
+            return inputs
+        state, action = rows[:, : self.state_size], rows[:, self.state_size : -2]
+        # After the last row there is no next state, and so no change.
+        change = torch.zeros_like(state)
+        change[:, :, :-1] = (state[:, :, 1:] - state[:, :, :-1]) * rows[:, -1:, 1:]
+        products = (action[:, :, None] * change[:, None]).flatten(1, 2)
+        return torch.cat([inputs, self.change_scale * products], dim=1)

@@ -1,0 +1,235 @@
+"""Top-down credit assignment: policies that are top-down networks (TDCA)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from agents.base import CreditPolicy
+from agents.networks import Readout, Squash, TopDownMLP, TopDownNetwork, TopDownRNN
+
+
+class TopDownPolicy(CreditPolicy):
+    """A policy that is a top-down network; the outer loop evolves its `beta`.
+
+    Attributes:
+        network: the top-down network.
+    """
+
+    network: TopDownNetwork
+
+    @property
+    def beta(self) -> nn.Parameter:
+        """All parameters, shape `(d,)`."""
+        return self.network.beta
+
+
+class TDCAPolicy(TopDownPolicy):
+    """A feed-forward top-down network, applied to each row of the observation on its own.
+
+    On classification tasks a row is a sample: output and label go in, one credit per neuron comes
+    out (TDCA, Fig. 4a). The defaults are the paper's 20-30-30-110 on `CreditAssign-MNIST-v0`.
+
+    Args:
+        observation_space: `(rows, features)`, or `(features,)` for a single row.
+        action_space: `(rows, credits)`, or `(credits,)`.
+        hidden_sizes: tanh hidden layers.
+        input_scale: factor on the observation.
+        output_scale: factor on the outputs; with 0.1 and `credit_scale` 10 the network's outputs
+            are the credits.
+        squash: outputs are clipped to [−1, 1], or go through "tanh".
+
+    Raises:
+        ValueError: the spaces have no rows in common.
+    """
+
+    network: TopDownMLP
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        *,
+        hidden_sizes: Sequence[int] = (30, 30),
+        input_scale: float = 1.0,
+        output_scale: float = 0.1,
+        squash: Squash = "clip",
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        sizes = _row_sizes(observation_space, action_space)
+        self.network = TopDownMLP(
+            (sizes[0], *hidden_sizes, sizes[1]), input_scale, output_scale, squash
+        )
+        self.network.initialise()
+
+    def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
+        if observation.dim() == 2:
+            return self.network(observation[:, None], beta)[:, 0]
+        actions: Tensor = self.network(observation, beta)
+        return actions
+
+
+class TDCARNNPolicy(TopDownPolicy):
+    """A recurrent top-down network that reads a whole episode and gives one credit vector.
+
+    For control tasks (TDCA, Fig. 3a): rows are steps, the last column is the mask.
+
+    Args:
+        observation_space: `(T, features)`.
+        action_space: `(credits,)`.
+        hidden_size: recurrent units.
+        readout: credits from the "last" state or the "mean" of all.
+        state_size: if given, how many leading columns are the agent's state; the network then
+            also sees action × change of state.
+        change_scale: factor on those products.
+        output_scale: factor on the outputs.
+        squash: outputs go through "tanh", or are clipped to [−1, 1].
+
+    Raises:
+        ValueError: spaces of other shapes.
+    """
+
+    network: TopDownRNN
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        *,
+        hidden_size: int = 16,
+        readout: Readout = "mean",
+        state_size: int | None = None,
+        change_scale: float = 5.0,
+        output_scale: float = 1.0,
+        squash: Squash = "tanh",
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        shape = observation_space.shape or ()
+        if len(shape) != 2 or len(action_space.shape) != 1:
+            raise ValueError(
+                "TDCARNNPolicy reads an episode of rows and gives one credit vector: observations "
+                f"(T, features) and actions (credits,), not {shape} and {action_space.shape}; "
+                "use TDCAPolicy where every row has credits of its own"
+            )
+        self.network = TopDownRNN(
+            shape[1],
+            hidden_size,
+            action_space.shape[0],
+            readout,
+            state_size,
+            change_scale,
+            output_scale,
+            squash,
+        )
+        self.network.initialise()
+
+    def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
+        actions: Tensor = self.network(observation, beta)
+        return actions
+
+
+class TDCAActorCriticPolicy(ActorCriticPolicy):
+    """The same feed-forward top-down network as an actor for PPO and A2C.
+
+    The actor's mean is `TDCAPolicy`'s network, with one standard deviation per credit; the critic
+    is a small perceptron on the observation's mean over rows.
+
+    Args:
+        observation_space: `(rows, features)`, or `(features,)`.
+        action_space: `(rows, credits)`, or `(credits,)`.
+        lr_schedule: learning rate as a function of the remaining progress.
+        hidden_sizes: tanh hidden layers of actor and critic.
+        log_std_init: initial log standard deviation of the actions.
+        kwargs: further arguments of `ActorCriticPolicy`.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        hidden_sizes: Sequence[int] = (30, 30),
+        log_std_init: float = -2.0,
+        **kwargs: Any,
+    ) -> None:
+        self._hidden_sizes = tuple(hidden_sizes)
+        self._sizes = _row_sizes(observation_space, action_space)
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            log_std_init=log_std_init,
+            **kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        features, credits = self._sizes
+        self.network = TopDownMLP((features, *self._hidden_sizes, credits), 1.0, 0.1, "clip")
+        self.network.initialise()
+        layers: list[nn.Module] = []
+        width = features
+        for size in self._hidden_sizes:
+            layers += [nn.Linear(width, size), nn.Tanh()]
+            width = size
+        self.value_net = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.log_std = nn.Parameter(torch.full((credits,), self.log_std_init))
+        self.optimizer = self.optimizer_class(
+            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+        )
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, values and log-probabilities for a batch of observations."""
+        distribution = self.get_distribution(obs)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        return actions.reshape(-1, *self.action_space.shape), self.predict_values(obs), log_prob
+
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values, log-probabilities of `actions` and entropy."""
+        distribution = self.get_distribution(obs)
+        log_prob = distribution.log_prob(actions.flatten(1))
+        return self.predict_values(obs), log_prob, distribution.entropy()
+
+    def get_distribution(self, obs: PyTorchObs) -> Distribution:
+        """Gaussians around the top-down network's credits."""
+        assert isinstance(obs, Tensor)
+        mean = self.network(self._rows(obs))
+        log_std = self.log_std.expand(mean.shape[1:]).flatten()
+        distribution = DiagGaussianDistribution(mean[0].numel())
+        return distribution.proba_distribution(mean.flatten(1), log_std)
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """The critic's estimate of the return, `(B, 1)`."""
+        assert isinstance(obs, Tensor)
+        values: Tensor = self.value_net(self._rows(obs).mean(1))
+        return values
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        actions = self.get_distribution(observation).get_actions(deterministic=deterministic)
+        return actions.reshape(-1, *self.action_space.shape)
+
+    @staticmethod
+    def _rows(observation: Tensor) -> Tensor:
+        observation = observation.float()
+        return observation[:, None] if observation.dim() == 2 else observation
+
+
+def _row_sizes(observation_space: spaces.Space[Any], action_space: spaces.Box) -> tuple[int, int]:
+    """Features and credits of a row."""
+    seen, acted = observation_space.shape or (), action_space.shape
+    if len(seen) not in (1, 2) or len(seen) != len(acted) or seen[:-1] != acted[:-1]:
+        raise ValueError(
+            "a feed-forward top-down network gives every row credits of its own: observations "
+            f"(rows, features) and actions (rows, credits), not {seen} and {acted}; "
+            "use TDCARNNPolicy for one credit vector per episode"
+        )
+    return seen[-1], acted[-1]
