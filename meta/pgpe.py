@@ -1,0 +1,385 @@
+"""PGPE: evolving top-down networks by parameter-exploring policy gradients.
+
+Sehnke et al., "Parameter-exploring policy gradients", Neural Networks 23 (2010), with symmetric
+sampling; TDCA, supplement, Eq. 3–7.
+"""
+
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
+from credit_envs import CreditAssignVectorEnv
+from credit_envs.checks import require_at_least, require_one_of, require_positive
+from meta.files import atomic_path
+from meta.optimizers import CenterOptimizerName, make_center_optimizer
+from meta.population import Evaluator, EvaluatorSettings, Generation
+from meta.progress import GenerationProgress
+from meta.workers import WorkerPool
+
+TaskFitness = Literal["mean", "worst"]
+
+
+class PGPE(BaseAlgorithm):
+    """Evolves the parameters β of a top-down network so that what it trains learns well.
+
+    Each generation places antithetic pairs of candidates β ± σε around the centre (Eq. 3). Every
+    candidate trains fresh bottom-up networks for a whole life, all of them on the same lives, and
+    its fitness is minus their final loss. Fitnesses are replaced by centred ranks u in
+    [−½, ½], the centre follows the estimated gradient (Eq. 7)
+
+        ∇β = 1/σ · mean_i( ε_i · (u_i⁺ − u_i⁻)/2 )
+
+    through an optimiser, and σ follows (Sehnke et al., Eq. 12)
+
+        ∇σ = mean_i( (ε_i² − 1) · σ · (u_i⁺ + u_i⁻)/2 ).
+
+    One "timestep" is one update of one bottom-up network; `learn(total_timesteps)` counts those
+    of all candidates and stops after the generation that reaches the number. One generation is
+    one call of a callback's `on_step`.
+
+    Args:
+        policy: `TDCAPolicy`, `TDCARNNPolicy`, one of their names, or a `TopDownPolicy` subclass.
+        env: an environment id, from which a vector environment is made, or such an environment.
+        env_kwargs: keyword arguments of the environment, if an id is given.
+        policy_kwargs: keyword arguments of the policy.
+        population_size: candidates per generation; even.
+        lives: lives each candidate is tried on, dealt to the tasks in turn.
+        resample_lives: draw new lives every generation; otherwise always the same.
+        task_fitness: over several tasks, fitness is the "mean" or that of the "worst" task.
+        stdev_init: initial standard deviation σ of every parameter.
+        stdev_learning_rate: rate of σ's adaptation; 0 keeps it fixed.
+        stdev_max_change: most that σ changes in a generation, as a fraction of it.
+        center_learning_rate: step size of the centre's optimiser.
+        optimizer: of the centre: "adam", "sgd" (momentum 0.9) or "clipup".
+        anneal_over: number of generations over which centre rate and σ fall linearly; None: never.
+        anneal_to: fraction of themselves to which they fall.
+        chunk_size: candidates evaluated at once, whatever the number of processes; None: 16, or 8
+            on classification tasks. An environment that is given decides itself.
+        n_workers: processes that share the work; 0: none but this. Results are the same.
+        seed: of everything drawn; None draws one.
+        device: where the networks live; workers need "cpu".
+        tensorboard_log: folder for TensorBoard; None: no log.
+        verbose: 1 prints what is logged.
+
+    Attributes:
+        policy: the policy whose parameters are the centre.
+        stdev: σ, shape `(d,)`.
+        generation: generations done.
+        last_fitness: of the latest generation's candidates, shape `(population_size,)`.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "TDCAPolicy": TDCAPolicy,
+        "TDCARNNPolicy": TDCARNNPolicy,
+    }
+    policy: TopDownPolicy
+
+    def __init__(
+        self,
+        policy: str | type[TopDownPolicy],
+        env: str | CreditAssignVectorEnv | VectorEnvAdapter | None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        *,
+        population_size: int = 64,
+        lives: int = 1,
+        resample_lives: bool = True,
+        task_fitness: TaskFitness = "mean",
+        stdev_init: float = 0.1,
+        stdev_learning_rate: float = 0.1,
+        stdev_max_change: float = 0.2,
+        center_learning_rate: float = 0.05,
+        optimizer: CenterOptimizerName = "adam",
+        anneal_over: int | None = None,
+        anneal_to: float = 0.1,
+        chunk_size: int | None = None,
+        n_workers: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        _init_setup_model: bool = True,
+    ) -> None:
+        require_at_least("population_size", population_size, 2)
+        if population_size % 2:
+            raise ValueError(
+                f"population_size={population_size} must be even: candidates come in pairs"
+            )
+        require_at_least("lives", lives, 1)
+        require_one_of("task_fitness", task_fitness, get_args(TaskFitness))
+        require_positive("stdev_init", stdev_init)
+        require_positive("center_learning_rate", center_learning_rate)
+        require_one_of("optimizer", optimizer, get_args(CenterOptimizerName))
+        require_at_least("n_workers", n_workers, 0)
+        if anneal_over is not None:
+            require_at_least("anneal_over", anneal_over, 1)
+        if chunk_size is not None:
+            require_at_least("chunk_size", chunk_size, 1)
+        if not isinstance(env, str | None) and n_workers:
+            raise ValueError("worker processes make their own environments: give an id as env")
+        super().__init__(
+            policy,
+            env=None if isinstance(env, str) else env,
+            learning_rate=center_learning_rate,
+            policy_kwargs=policy_kwargs,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
+        )
+        self.env_id = env if isinstance(env, str) else None
+        self.env_kwargs = dict(env_kwargs or {})
+        self.population_size = population_size
+        self.lives = lives
+        self.resample_lives = resample_lives
+        self.task_fitness: TaskFitness = task_fitness
+        self.stdev_init = stdev_init
+        self.stdev_learning_rate = stdev_learning_rate
+        self.stdev_max_change = stdev_max_change
+        self.center_learning_rate = center_learning_rate
+        self.optimizer_name: CenterOptimizerName = optimizer
+        self.anneal_over = anneal_over
+        self.anneal_to = anneal_to
+        self.chunk_size = chunk_size
+        self.n_workers = n_workers
+        self.generation = 0
+        self.last_fitness = np.full(population_size, np.nan)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        given = None if self.env is None else self.env.env
+        settings = self._evaluator_settings()
+        self._evaluator = Evaluator(settings, env=given)
+        self.policy = self._evaluator.policy
+        self.env = VectorEnvAdapter(self._evaluator.env)
+        self.n_envs = self.env.num_envs
+        self.observation_space = self.env.observation_space
+        self.action_space = self.env.action_space
+        self.policy.network.initialise(torch.Generator().manual_seed(self.seed))
+        self.stdev = torch.full_like(self.policy.beta.data, self.stdev_init)
+        self.optimizer = make_center_optimizer(
+            self.optimizer_name, self.policy.beta, self.center_learning_rate
+        )
+
+    def _evaluator_settings(self) -> EvaluatorSettings:
+        device = {} if str(self.device) == "cpu" else {"device": str(self.device)}
+        return EvaluatorSettings(
+            env_id=self.env_id or "",
+            env_kwargs=device | self.env_kwargs,
+            policy_class=self.policy_class,
+            policy_kwargs=self.policy_kwargs,
+            population_size=self.population_size,
+            lives=self.lives,
+            chunk_size=self.chunk_size,
+        )
+
+    # ------------------------------------------------------------------ learning
+
+    @property
+    def timesteps_per_generation(self) -> int:
+        """Updates of bottom-up networks in one generation."""
+        return self.population_size * self.lives * self._evaluator.env.num_updates
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "PGPE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Evolve for `total_timesteps` updates of bottom-up networks.
+
+        Args:
+            total_timesteps: updates of all candidates together.
+            callback: called once per generation; returning False stops.
+            log_interval: generations between log entries.
+            tb_log_name: name of the TensorBoard run.
+            reset_num_timesteps: count from 0; False goes on from where learning stopped.
+            progress_bar: show one, by generations.
+
+        Returns:
+            This.
+        """
+        total_timesteps, callbacks = self._setup_learn(
+            total_timesteps,
+            GenerationProgress.join(callback) if progress_bar else callback,
+            reset_num_timesteps,
+            tb_log_name,
+        )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        pool = WorkerPool(self._evaluator_settings(), self.n_workers) if self.n_workers else None
+        try:
+            callbacks.on_training_start(locals(), globals())
+            while self.num_timesteps < total_timesteps:
+                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+                self._evolve(pool)
+                if self.generation % log_interval == 0:
+                    self.logger.dump(self.num_timesteps)
+                callbacks.update_locals(locals())
+                if not callbacks.on_step():
+                    break
+            callbacks.on_training_end()
+        finally:
+            torch.set_num_threads(threads)
+            if pool is not None:
+                pool.close()
+        return self
+
+    def _evolve(self, pool: WorkerPool | None) -> None:
+        """One generation: place candidates, train with them, move the centre and σ."""
+        started = time.perf_counter()
+        generation = self._next_generation()
+        num_chunks = self._evaluator.num_chunks
+        if pool is None:
+            chunks = [self._evaluator.losses(generation, chunk) for chunk in range(num_chunks)]
+            losses = np.concatenate(chunks)
+        else:
+            losses = pool.losses(generation, num_chunks, self.logger.warn)
+        fitness = self._fitness(losses, np.array(generation.tasks))
+        self.last_fitness = fitness
+        self._update(generation, fitness)
+        self.generation += 1
+        self.num_timesteps += self.timesteps_per_generation
+        self._log(fitness, time.perf_counter() - started)
+
+    def _next_generation(self) -> Generation:
+        assert self.seed is not None
+        lives_of = self.generation if self.resample_lives else 0
+        lives = np.random.SeedSequence([self.seed, 1, lives_of]).generate_state(self.lives)
+        num_tasks = len(self._evaluator.env.task.task_names)
+        return Generation(
+            center=self.policy.beta.detach().cpu().clone(),
+            stdev=self._annealing() * self.stdev.cpu(),
+            noise_seed=(self.seed, 0, self.generation),
+            num_directions=self.population_size // 2,
+            life_seeds=tuple(int(seed) for seed in lives),
+            tasks=tuple(life % num_tasks for life in range(self.lives)),
+        )
+
+    def _annealing(self) -> float:
+        if self.anneal_over is None:
+            return 1.0
+        return 1.0 + (self.anneal_to - 1.0) * min(self.generation / self.anneal_over, 1.0)
+
+    def _fitness(
+        self, losses: NDArray[np.float64], tasks: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Fitness of each candidate from its losses `(candidates, lives)`."""
+        by_task = np.stack([-losses[:, tasks == task].mean(1) for task in np.unique(tasks)])
+        fitness: NDArray[np.float64] = (
+            by_task.min(0) if self.task_fitness == "worst" else by_task.mean(0)
+        )
+        return fitness
+
+    def _update(self, generation: Generation, fitness: NDArray[np.float64]) -> None:
+        utility = torch.from_numpy(centred_ranks(fitness)).float()
+        directions = generation.directions()
+        plus, minus = utility.chunk(2)
+        stdev = generation.stdev
+        center_gradient = (directions * ((plus - minus) / 2)[:, None]).mean(0) / stdev
+        stdev_gradient = ((directions**2 - 1) * ((plus + minus) / 2)[:, None]).mean(0) * stdev
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._annealing() * self.center_learning_rate
+        self.policy.beta.grad = -center_gradient.to(self.policy.beta)
+        self.optimizer.step()
+        limit = self.stdev_max_change * self.stdev
+        change = (self.stdev_learning_rate * stdev_gradient).to(self.stdev)
+        self.stdev = self.stdev + change.clamp(-limit, limit)
+
+    def _log(self, fitness: NDArray[np.float64], seconds: float) -> None:
+        record = self.logger.record
+        record("fitness/mean", fitness.mean())
+        record("fitness/best", fitness.max())
+        record("fitness/stdev", fitness.std())
+        record("pgpe/center_norm", self.policy.beta.detach().norm().item())
+        record("pgpe/stdev", self._annealing() * self.stdev.mean().item())
+        record("time/generation", self.generation)
+        record("time/candidates_per_second", self.population_size / seconds)
+
+    # ------------------------------------------------------------------ saving
+
+    def _excluded_save_params(self) -> list[str]:
+        derived = ["_evaluator", "optimizer", "stdev", "_last_obs", "_last_episode_starts"]
+        return [*super()._excluded_save_params(), *derived]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "optimizer"], ["stdev"]
+
+    def save(  # type: ignore[override]
+        self, path: str | Path, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Save all that learning needs to go on; a file that was there is replaced at the end.
+
+        Args:
+            path: of the file; `.zip` is added if it has no ending.
+            exclude: further attributes to leave out.
+            include: attributes to keep that would be left out.
+        """
+        target = Path(path)
+        target = target if target.suffix else target.with_suffix(".zip")
+        with atomic_path(target) as unfinished:
+            super().save(unfinished, exclude, include)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | Path,
+        env: CreditAssignVectorEnv | None = None,
+        device: torch.device | str = "cpu",
+        **kwargs: Any,
+    ) -> Self:
+        """A saved PGPE that goes on exactly where it stopped.
+
+        Args:
+            path: of the file.
+            env: another vector environment to go on in; None makes the former one anew.
+            device: where the networks live.
+            kwargs: attributes to change, such as `n_workers` or `tensorboard_log`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is incomplete, of another version or of another environment.
+        """
+        target = Path(path)
+        target = target if target.suffix else target.with_suffix(".zip")
+        try:
+            return super().load(target, env=env, device=device, **kwargs)
+        except (zipfile.BadZipFile, EOFError, KeyError, AttributeError, RuntimeError) as error:
+            raise ValueError(
+                f"{target} is no checkpoint of this version of PGPE, or is incomplete ({error}); "
+                "use another checkpoint, or start again"
+            ) from error
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if not isinstance(env, CreditAssignVectorEnv | VectorEnvAdapter):
+            raise ValueError(
+                f"PGPE trains in a credit-assignment vector environment or by its id, not in "
+                f"{type(env).__name__}; use gymnasium.make_vec(id, num_envs=…)"
+            )
+        return VectorEnvAdapter(env) if isinstance(env, CreditAssignVectorEnv) else env
+
+
+def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from −½ (worst) to ½ (best); equal fitnesses share the mean of their ranks."""
+    _, inverse, counts = np.unique(fitness, return_inverse=True, return_counts=True)
+    last = counts.cumsum() - 1
+    mean_rank = last - (counts - 1) / 2
+    return mean_rank[inverse] / (len(fitness) - 1) - 0.5

@@ -1,0 +1,142 @@
+"""Evaluating a population: every candidate top-down network trains networks of its own.
+
+All candidates of a generation meet the same lives (common random numbers). They are evaluated in
+chunks of a fixed size, whoever evaluates them, so that results do not depend on how the chunks
+are spread over processes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents import TopDownPolicy
+from credit_envs import CreditAssignVectorEnv
+
+# Enough candidates to fill the processor, few enough that their tensors stay in its cache.
+_CANDIDATES_TOGETHER, _CANDIDATES_ON_SHARED_DATA = 16, 8
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All that defines the candidates of one generation and the lives they meet.
+
+    Attributes:
+        center: mean of the search distribution, shape `(d,)`.
+        stdev: its standard deviations, shape `(d,)`.
+        noise_seed: of the directions in which candidates are placed.
+        num_directions: antithetic pairs; there are twice as many candidates.
+        life_seeds: the lives.
+        tasks: task index of each life.
+    """
+
+    center: Tensor
+    stdev: Tensor
+    noise_seed: tuple[int, ...]
+    num_directions: int
+    life_seeds: tuple[int, ...]
+    tasks: tuple[int, ...]
+
+    def directions(self) -> Tensor:
+        """Standard normal directions ε, shape `(num_directions, d)`, the same wherever drawn."""
+        rng = np.random.default_rng(self.noise_seed)
+        size = (self.num_directions, len(self.center))
+        return torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
+
+    def candidates(self) -> Tensor:
+        """Parameters `(2·num_directions, d)`: center + σε for all pairs, then center − σε."""
+        steps = self.stdev * self.directions()
+        return torch.cat([self.center + steps, self.center - steps])
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """What a process needs to evaluate candidates on its own."""
+
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    policy_class: type[TopDownPolicy]
+    policy_kwargs: Mapping[str, Any]
+    population_size: int
+    lives: int
+    chunk_size: int | None
+
+
+class Evaluator:
+    """Trains networks with candidates, a chunk of them at a time.
+
+    Args:
+        settings: environment, policy and sizes.
+        env: a vector environment to use instead of making one.
+        policy: a policy to use instead of making one.
+    """
+
+    def __init__(
+        self,
+        settings: EvaluatorSettings,
+        env: CreditAssignVectorEnv | None = None,
+        policy: TopDownPolicy | None = None,
+    ) -> None:
+        self.lives = settings.lives
+        self.env = env or make_env(settings)
+        together = self.env.task.lives_together
+        self.chunk_size = self.env.num_envs // settings.lives if together else self.env.num_envs
+        if not self.chunk_size or (together and self.env.num_envs % settings.lives):
+            raise ValueError(
+                f"the vector environment has {self.env.num_envs} networks, which is no multiple "
+                f"of lives={settings.lives}; make it with a multiple of {settings.lives}"
+            )
+        self.num_chunks = -(-settings.population_size // self.chunk_size)
+        self.policy = policy or settings.policy_class(
+            self.env.single_observation_space,
+            self.env.single_action_space,  # type: ignore[arg-type]
+            **settings.policy_kwargs,
+        )
+        self.policy.to(self.env.task.device)
+
+    @torch.no_grad()
+    def losses(self, generation: Generation, chunk: int) -> NDArray[np.float64]:
+        """Loss after the last update of each candidate of a chunk in each life, `(c, lives)`."""
+        candidates = generation.candidates()
+        mine = candidates[chunk * self.chunk_size : (chunk + 1) * self.chunk_size]
+        # A short last chunk is filled up, for the environment has a fixed number of networks.
+        padded = torch.cat([mine, mine[-1:].expand(self.chunk_size - len(mine), -1)])
+        beta = padded.to(self.env.task.device)
+        if self.env.task.lives_together:
+            losses = self._train(beta, list(generation.life_seeds), list(generation.tasks))
+        else:
+            losses = torch.cat(
+                [
+                    self._train(beta, [seed], [task])
+                    for seed, task in zip(generation.life_seeds, generation.tasks, strict=True)
+                ],
+                dim=1,
+            )
+        return losses[: len(mine)].cpu().numpy().astype(np.float64)
+
+    def _train(self, beta: Tensor, seeds: list[int], tasks: list[int]) -> Tensor:
+        """Final losses `(c, len(seeds))` of each candidate in each of these lives."""
+        env, options = self.env, {}
+        if len(env.task.task_names) > 1:
+            options["task"] = np.array(tasks * len(beta))
+        observation = env.reset_tensors(seeds * len(beta), **options)
+        for _ in range(env.num_updates):
+            observation = env.step_tensors(self.policy.act(observation, beta)).observation
+        return env.loss.view(len(beta), len(seeds))
+
+
+def make_env(settings: EvaluatorSettings) -> CreditAssignVectorEnv:
+    """The vector environment for a chunk of candidates."""
+    probe = gymnasium.make(settings.env_id, disable_env_checker=True, **settings.env_kwargs)
+    together = probe.unwrapped.vector.task.lives_together  # type: ignore[attr-defined]
+    usual = _CANDIDATES_TOGETHER if together else _CANDIDATES_ON_SHARED_DATA
+    chunk_size = min(settings.chunk_size or usual, settings.population_size)
+    num_envs = chunk_size * settings.lives if together else chunk_size
+    env = gymnasium.make_vec(settings.env_id, num_envs=num_envs, **settings.env_kwargs)
+    assert isinstance(env, CreditAssignVectorEnv)
+    return env
