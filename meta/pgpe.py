@@ -76,7 +76,7 @@ class PGPE(BaseAlgorithm):
         policy: the policy whose parameters are the centre.
         stdev: σ, shape `(d,)`.
         generation: generations done.
-        last_fitness: of the latest generation's candidates, shape `(population_size,)`.
+        history: per generation the mean, best and standard deviation of fitness.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -155,7 +155,7 @@ class PGPE(BaseAlgorithm):
         self.chunk_size = chunk_size
         self.n_workers = n_workers
         self.generation = 0
-        self.last_fitness = np.full(population_size, np.nan)
+        self.history: list[tuple[float, float, float]] = []
         if _init_setup_model:
             self._setup_model()
 
@@ -252,7 +252,6 @@ class PGPE(BaseAlgorithm):
         else:
             losses = pool.losses(generation, num_chunks, self.logger.warn)
         fitness = self._fitness(losses, np.array(generation.tasks))
-        self.last_fitness = fitness
         self._update(generation, fitness)
         self.generation += 1
         self.num_timesteps += self.timesteps_per_generation
@@ -304,10 +303,12 @@ class PGPE(BaseAlgorithm):
         self.stdev = self.stdev + change.clamp(-limit, limit)
 
     def _log(self, fitness: NDArray[np.float64], seconds: float) -> None:
+        mean, best, stdev = (float(f) for f in (fitness.mean(), fitness.max(), fitness.std()))
+        self.history.append((mean, best, stdev))
         record = self.logger.record
-        record("fitness/mean", fitness.mean())
-        record("fitness/best", fitness.max())
-        record("fitness/stdev", fitness.std())
+        record("fitness/mean", mean)
+        record("fitness/best", best)
+        record("fitness/stdev", stdev)
         record("pgpe/center_norm", self.policy.beta.detach().norm().item())
         record("pgpe/stdev", self._annealing() * self.stdev.mean().item())
         record("time/generation", self.generation)

@@ -27,8 +27,8 @@ class GenerationProgress(BaseCallback):
         self._bar = tqdm(total=total, initial=done, unit="gen", dynamic_ncols=True)
 
     def _on_step(self) -> bool:
-        fitness = self.locals["self"].last_fitness
-        self._bar.set_postfix(fitness=f"{fitness.mean():.4g}", best=f"{fitness.max():.4g}")
+        mean, best, _ = self.model.history[-1]  # type: ignore[attr-defined]
+        self._bar.set_postfix(fitness=f"{mean:.4g}", best=f"{best:.4g}")
         self._bar.update(1)
         return True
 

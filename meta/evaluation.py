@@ -1,0 +1,150 @@
+"""Evaluating a policy on fresh lives, with the controls that show why it works."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents import CreditPolicy
+from credit_envs import CreditAssignVectorEnv
+
+Condition = Literal["normal", "constant", "shuffled", "frozen"]
+CONDITIONS: tuple[Condition, ...] = ("normal", "constant", "shuffled", "frozen")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How the networks of one condition did.
+
+    Attributes:
+        per_update: each metric from update 0 on, `(lives, num_updates + 1)`.
+        final: metrics of the last update alone, such as test accuracy, `(lives,)`.
+    """
+
+    per_update: Mapping[str, NDArray[np.float64]]
+    final: Mapping[str, NDArray[np.float64]]
+
+    def last(self, metric: str) -> NDArray[np.float64]:
+        """A metric after the last update, `(lives,)`."""
+        return self.final[metric] if metric in self.final else self.per_update[metric][:, -1]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Curves under each condition, on the same lives.
+
+    Attributes:
+        env_id: where.
+        seeds: the lives.
+        tasks: task index of each life.
+        conditions: curves by condition.
+    """
+
+    env_id: str
+    seeds: tuple[int, ...]
+    tasks: NDArray[np.int64]
+    conditions: Mapping[Condition, Curves] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Mean and standard deviation over lives of every metric, for results files."""
+        return {
+            condition: {
+                metric: {
+                    "mean": curve.mean(0).round(6).tolist(),
+                    "std": curve.std(0).round(6).tolist(),
+                }
+                for metric, curve in {**curves.per_update, **curves.final}.items()
+            }
+            for condition, curves in self.conditions.items()
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    policy: CreditPolicy,
+    env_id: str,
+    seeds: Sequence[int],
+    env_kwargs: Mapping[str, Any] | None = None,
+    conditions: Sequence[Condition] = CONDITIONS,
+    options: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Train a network in each of the given lives with the policy's credits.
+
+    The controls tell adaptation from drift. They change the credits on their way to the networks:
+
+    - "normal": each network gets its own credits;
+    - "constant": all get the mean of the credits over lives, so that nothing depends on the life;
+    - "shuffled": each gets those of another life, drawn anew at every update;
+    - "frozen": none.
+
+    Args:
+        policy: chooses the credits.
+        env_id: of the environment.
+        seeds: lives, at least two; give lives that the outer loop has not seen.
+        env_kwargs: of the environment.
+        conditions: which of the four to run.
+        options: reset options; by default lives are dealt to the tasks in turn.
+
+    Returns:
+        Curves per update with every life apart.
+
+    Raises:
+        ValueError: fewer than two lives for a control that mixes them.
+    """
+    if len(seeds) < 2 and {"constant", "shuffled"} & set(conditions):
+        raise ValueError("the constant and shuffled controls mix lives: give at least two seeds")
+    env = gymnasium.make_vec(env_id, num_envs=len(seeds), **dict(env_kwargs or {}))
+    assert isinstance(env, CreditAssignVectorEnv)
+    policy.attach(env)
+    reset_options: dict[str, Any] = dict(options or {})
+    num_tasks = len(env.task.task_names)
+    if num_tasks > 1:
+        reset_options.setdefault("task", np.arange(len(seeds)) % num_tasks)
+    curves = {
+        condition: _run(policy, env, seeds, reset_options, condition) for condition in conditions
+    }
+    tasks = np.broadcast_to(np.asarray(reset_options.get("task", 0)), len(seeds)).astype(np.int64)
+    return Evaluation(env_id, tuple(int(seed) for seed in seeds), tasks, curves)
+
+
+def _run(
+    policy: CreditPolicy,
+    env: CreditAssignVectorEnv,
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    condition: Condition,
+) -> Curves:
+    shuffle = np.random.default_rng(len(seeds))
+    observation = env.reset_tensors(seeds, **options)
+    metrics = [env.task.metrics()]
+    for _ in range(env.num_updates):
+        action = _control(policy.act(observation), condition, shuffle)
+        observation = env.step_tensors(action).observation
+        metrics.append(env.task.metrics())
+    per_update = {
+        name: torch.stack([moment[name] for moment in metrics], dim=1).cpu().numpy().astype(float)
+        for name in metrics[0]
+    }
+    final = {
+        name: value.cpu().numpy().astype(np.float64)
+        for name, value in env.task.final_metrics().items()
+    }
+    return Curves(per_update, final)
+
+
+def _control(action: Tensor, condition: Condition, shuffle: np.random.Generator) -> Tensor:
+    """The credits that reach the networks under a condition."""
+    if condition == "constant":
+        return action.mean(0, keepdim=True).expand_as(action)
+    if condition == "shuffled":
+        # A cycle through all lives in random order: nobody keeps their own.
+        order = torch.from_numpy(shuffle.permutation(len(action)))
+        shuffled = torch.empty_like(action)
+        shuffled[order] = action[order.roll(1)]
+        return shuffled
+    return torch.zeros_like(action) if condition == "frozen" else action
