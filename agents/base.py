@@ -1,12 +1,14 @@
 """What all policies that choose credits have in common."""
 
 from abc import abstractmethod
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from credit_envs import CreditAssignVectorEnv
@@ -21,11 +23,18 @@ class CreditPolicy(BasePolicy):
     Args:
         observation_space: of the environment.
         action_space: of the environment, a Box.
+
+    Raises:
+        ValueError: the action space is not a Box.
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Box) -> None:
         super().__init__(observation_space, action_space)
-        self.action_shape = action_space.shape
+        if not isinstance(action_space, spaces.Box):
+            raise ValueError(
+                f"{type(self).__name__} chooses credits, so the action space must be a Box, "
+                f"not {action_space}"
+            )
 
     @abstractmethod
     def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:
@@ -40,10 +49,15 @@ class CreditPolicy(BasePolicy):
             `(B, *action shape)`.
         """
 
-    def attach(self, env: CreditAssignVectorEnv) -> None:  # noqa: B027
+    def attach(self, env: CreditAssignVectorEnv) -> None:
         """Be told which environment comes next; rules that read more than observations need it."""
 
-    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """What `load` builds the policy from: every argument is kept under its own name."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        assert isinstance(observation, Tensor)
         return self.act(observation)
 
     def predict(
@@ -57,5 +71,5 @@ class CreditPolicy(BasePolicy):
         self.set_training_mode(False)
         tensor, vectorized = self.obs_to_tensor(observation)
         with torch.no_grad():
-            actions = self.act(tensor).cpu().numpy()  # type: ignore[arg-type]
+            actions = self._predict(tensor).cpu().numpy()
         return (actions if vectorized else actions[0]), state

@@ -54,7 +54,9 @@ class TopDownNetwork(nn.Module, ABC):
         """Views into `(C, d)` parameters, one of shape `(C, *shape)` per weight or bias."""
         return [
             part.view(-1, *shape)
-            for part, shape in zip(beta.split(self._lengths, dim=1), self._shapes, strict=True)
+            for part, shape in zip(
+                torch.split(beta, self._lengths, dim=1), self._shapes, strict=True
+            )
         ]
 
     def _squash(self, outputs: Tensor) -> Tensor:
@@ -165,38 +167,41 @@ class TopDownRNN(TopDownNetwork):
         """Credits `(B, credits)` for episodes `(B, T, features)`."""
         parts = self.unpack(self.beta[None] if beta is None else beta)
         input_weight, recurrent_weight, bias, output_weight, output_bias = parts
-        candidates = len(bias)
-        # (candidates, columns, T, lives), cut to the longest episode.
-        rows = observation.unflatten(0, (candidates, -1)).permute(0, 3, 2, 1)
-        length = int(rows[:, -1].sum(1).max())
-        rows = rows[:, :, :length]
-        mask = rows[:, -1:]
-        x = self._inputs(rows).flatten(2)
-        drive = torch.baddbmm(bias[..., None], input_weight, x).unflatten(2, (length, -1))
+        batch, length, features = observation.shape
+        # (T, candidates, columns, lives), cut to the longest episode.
+        rows = observation.reshape(len(bias), -1, length, features).permute(2, 0, 3, 1)
+        rows = rows[: int(rows[:, :, -1].sum(0).max())]
+        mask = rows[:, :, -1:]
 
-        h = torch.zeros_like(drive[:, :, 0])
-        total = torch.zeros_like(h)
-        for t in range(length):
-            new = torch.baddbmm(drive[:, :, t], recurrent_weight, h).tanh_()
+        # The states are kept as s = (h + 1)/2, because a sigmoid takes a tenth of the time of
+        # the tanh: tanh(a) = 2·sigmoid(2a) − 1. The weights absorb the difference.
+        weight = torch.cat([2.0 * input_weight, 4.0 * recurrent_weight], dim=2)
+        bias = 2.0 * (bias - recurrent_weight.sum(2))[..., None]
+        s = bias.new_full((*bias.shape[:2], rows.shape[3]), 0.5)
+        total = torch.zeros_like(s)
+        for x, m in zip(self._inputs(rows).unbind(), mask.unbind(), strict=True):
+            new = torch.baddbmm(bias, weight, torch.cat([x, s], dim=1)).sigmoid_()
             if self.readout == "mean":
-                h = new
-                total = total.addcmul(h, mask[:, :, t])
+                s = new
+                total = total.addcmul(s, m)
             else:
-                h = torch.lerp(h, new, mask[:, :, t])
+                s = torch.lerp(s, new, m)
+        h = 2.0 * s - 1.0
         if self.readout == "mean":
-            h = total / mask.sum(2).clamp(min=1.0)
+            count = mask.sum(0)
+            h = (2.0 * total - count) / count.clamp(min=1.0)
         scale = self.output_scale
         outputs = torch.baddbmm(output_bias[..., None], output_weight, h, beta=scale, alpha=scale)
-        return self._squash(outputs).transpose(1, 2).flatten(0, 1)
+        return self._squash(outputs).transpose(1, 2).reshape(batch, -1)
 
     def _inputs(self, rows: Tensor) -> Tensor:
         """All columns but the mask, and the products of action and change of state if wanted."""
-        inputs = rows[:, :-1]
+        inputs = rows[:, :, :-1]
         if self.state_size is None:
             return inputs
-        state, action = rows[:, : self.state_size], rows[:, self.state_size : -2]
+        state, action = rows[:, :, : self.state_size], rows[:, :, self.state_size : -2]
         # After the last row there is no next state, and so no change.
-        change = torch.zeros_like(state)
-        change[:, :, :-1] = (state[:, :, 1:] - state[:, :, :-1]) * rows[:, -1:, 1:]
-        products = (action[:, :, None] * change[:, None]).flatten(1, 2)
-        return torch.cat([inputs, self.change_scale * products], dim=1)
+        change = (state[1:] - state[:-1]) * rows[1:, :, -1:]
+        change = torch.cat([change, torch.zeros_like(state[:1])])
+        products = (action[:, :, :, None] * change[:, :, None]).flatten(2, 3)
+        return torch.cat([inputs, self.change_scale * products], dim=2)

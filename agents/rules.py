@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agents.base import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
+from credit_envs.checks import require_at_least, require_positive
 from credit_envs.tasks import ClassificationTask
 
 
@@ -43,11 +44,12 @@ class RulePolicy(CreditPolicy):
             )
         self.num_classes = shape[1] // 2
         self.num_hidden = action_space.shape[1] - self.num_classes
+        require_positive("credit_scale", credit_scale)
         self.credit_scale = credit_scale
 
     def _split(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and labels, `(B, n, k)` each."""
-        outputs, labels = observation.split(self.num_classes, dim=-1)
+        outputs, labels = torch.split(observation, self.num_classes, dim=-1)
         return outputs, labels
 
     @staticmethod
@@ -104,6 +106,8 @@ class _RandomFeedbackPolicy(RulePolicy):
         seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space, credit_scale=credit_scale)
+        require_at_least("seed", seed, 0)
+        self.seed = seed
         generator = torch.Generator().manual_seed(seed)
         size = (self.num_classes, self.num_hidden)
         uniform = torch.rand(size, generator=generator) * 2 - 1

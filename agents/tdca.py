@@ -1,7 +1,7 @@
 """Top-down credit assignment: policies that are top-down networks (TDCA)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import torch
 from gymnasium import spaces
@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from agents.base import CreditPolicy
 from agents.networks import Readout, Squash, TopDownMLP, TopDownNetwork, TopDownRNN
+from credit_envs.checks import (
+    require_at_least,
+    require_one_of,
+    require_positive,
+    require_sizes,
+)
 
 
 class TopDownPolicy(CreditPolicy):
@@ -61,17 +67,23 @@ class TDCAPolicy(TopDownPolicy):
         squash: Squash = "clip",
     ) -> None:
         super().__init__(observation_space, action_space)
-        sizes = _row_sizes(observation_space, action_space)
+        features, credits = _row_sizes(observation_space, action_space)
+        self.hidden_sizes = require_sizes("hidden_sizes", hidden_sizes, allow_empty=True)
+        require_positive("input_scale", input_scale)
+        require_positive("output_scale", output_scale)
+        require_one_of("squash", squash, get_args(Squash))
+        self.input_scale = input_scale
+        self.output_scale = output_scale
+        self.squash: Squash = squash
         self.network = TopDownMLP(
-            (sizes[0], *hidden_sizes, sizes[1]), input_scale, output_scale, squash
+            (features, *self.hidden_sizes, credits), input_scale, output_scale, squash
         )
         self.network.initialise()
 
     def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
-        if observation.dim() == 2:
-            return self.network(observation[:, None], beta)[:, 0]
-        actions: Tensor = self.network(observation, beta)
-        return actions
+        rows = observation[:, None] if observation.dim() == 2 else observation
+        actions: Tensor = self.network(rows, beta)
+        return actions[:, 0] if observation.dim() == 2 else actions
 
 
 class TDCARNNPolicy(TopDownPolicy):
@@ -116,6 +128,19 @@ class TDCARNNPolicy(TopDownPolicy):
                 f"(T, features) and actions (credits,), not {shape} and {action_space.shape}; "
                 "use TDCAPolicy where every row has credits of its own"
             )
+        require_at_least("hidden_size", hidden_size, 1)
+        require_one_of("readout", readout, get_args(Readout))
+        if state_size is not None:
+            _check_state_size(state_size, shape[1])
+        require_positive("change_scale", change_scale)
+        require_positive("output_scale", output_scale)
+        require_one_of("squash", squash, get_args(Squash))
+        self.hidden_size = hidden_size
+        self.readout: Readout = readout
+        self.state_size = state_size
+        self.change_scale = change_scale
+        self.output_scale = output_scale
+        self.squash: Squash = squash
         self.network = TopDownRNN(
             shape[1],
             hidden_size,
@@ -158,8 +183,9 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
         log_std_init: float = -2.0,
         **kwargs: Any,
     ) -> None:
-        self._hidden_sizes = tuple(hidden_sizes)
+        self.hidden_sizes = require_sizes("hidden_sizes", hidden_sizes, allow_empty=True)
         self._sizes = _row_sizes(observation_space, action_space)
+        self._action_shape = action_space.shape
         super().__init__(
             observation_space,
             action_space,
@@ -171,25 +197,31 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         features, credits = self._sizes
-        self.network = TopDownMLP((features, *self._hidden_sizes, credits), 1.0, 0.1, "clip")
+        self.network = TopDownMLP((features, *self.hidden_sizes, credits), 1.0, 0.1, "clip")
         self.network.initialise()
         layers: list[nn.Module] = []
         width = features
-        for size in self._hidden_sizes:
+        for size in self.hidden_sizes:
             layers += [nn.Linear(width, size), nn.Tanh()]
             width = size
-        self.value_net = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.critic = nn.Sequential(*layers, nn.Linear(width, 1))
         self.log_std = nn.Parameter(torch.full((credits,), self.log_std_init))
-        self.optimizer = self.optimizer_class(
+        make_optimizer: Callable[..., torch.optim.Optimizer] = self.optimizer_class
+        self.optimizer = make_optimizer(
             self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters = super()._get_constructor_parameters()
+        del parameters["net_arch"]
+        return parameters | {"hidden_sizes": self.hidden_sizes}
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, values and log-probabilities for a batch of observations."""
         distribution = self.get_distribution(obs)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
-        return actions.reshape(-1, *self.action_space.shape), self.predict_values(obs), log_prob
+        return actions.reshape(-1, *self._action_shape), self.predict_values(obs), log_prob
 
     def evaluate_actions(
         self, obs: PyTorchObs, actions: Tensor
@@ -210,17 +242,27 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """The critic's estimate of the return, `(B, 1)`."""
         assert isinstance(obs, Tensor)
-        values: Tensor = self.value_net(self._rows(obs).mean(1))
+        values: Tensor = self.critic(self._rows(obs).mean(1))
         return values
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         actions = self.get_distribution(observation).get_actions(deterministic=deterministic)
-        return actions.reshape(-1, *self.action_space.shape)
+        return actions.reshape(-1, *self._action_shape)
 
     @staticmethod
     def _rows(observation: Tensor) -> Tensor:
         observation = observation.float()
         return observation[:, None] if observation.dim() == 2 else observation
+
+
+def _check_state_size(state_size: int, num_features: int) -> None:
+    """Room must be left for an action, the reward and the mask."""
+    require_at_least("state_size", state_size, 1)
+    if state_size > num_features - 3:
+        raise ValueError(
+            f"state_size={state_size} leaves no action, reward and mask among the {num_features} "
+            f"features of a row; use at most {num_features - 3}"
+        )
 
 
 def _row_sizes(observation_space: spaces.Space[Any], action_space: spaces.Box) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Gymnasium vector environments as Stable-Baselines3 `VecEnv`s, without a copy per environment."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,9 @@ class VectorEnvAdapter(VecEnv):
             None if all(s is None for s in self._seeds) else self._seeds
         )
         options = self._options[0] or None
-        observation, info = self.env.reset(seed=seeds, options=options)
+        # VectorEnv's signature has no seed lists, though every vector environment takes them.
+        reset: Callable[..., tuple[_Array, dict[str, Any]]] = self.env.reset
+        observation, info = reset(seed=seeds, options=options)
         self.reset_infos = self._infos(info)
         self._reset_seeds()
         self._reset_options()
@@ -100,7 +102,7 @@ class VectorEnvAdapter(VecEnv):
     def get_images(self) -> Sequence[_Array | None]:
         """What the vector environment draws."""
         frames = self.env.render()
-        return list(frames) if frames else []
+        return [np.asarray(frame) for frame in frames or ()]
 
     def _count(self, indices: VecEnvIndices) -> Sequence[int]:
         chosen: Iterable[int] = self._get_indices(indices)

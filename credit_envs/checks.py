@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from inspect import Parameter, signature
+from inspect import Parameter, getattr_static, signature
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any
+
+import torch
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" when a known word is close, else ""."""
+    """A question such as `; did you mean 'x'?` when a known word is close, else nothing."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -23,13 +26,13 @@ def require_one_of(name: str, value: Any, known: Sequence[Any]) -> None:
 
 def require_at_least(name: str, value: Any, smallest: int) -> None:
     """Raise ValueError unless `value` is an integer of at least `smallest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < smallest:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {smallest}")
 
 
 def require_positive(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number above 0."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not isfinite(value) or value <= 0:
         raise ValueError(f"{name}={value!r} must be a finite number above 0")
 
@@ -41,7 +44,20 @@ def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
         raise ValueError(f"{name}={sizes!r} must name at least one layer, such as (100,)")
     for value in values:
         require_at_least(name, value, 1)
-    return values
+    return tuple(int(value) for value in values)
+
+
+def require_device(name: str) -> torch.device:
+    """The device called `name`; ValueError unless tensors can be put there."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={name!r} cannot be used here ({reason}); use 'cpu' or a device PyTorch sees"
+        ) from None
+    return device
 
 
 def known_keywords(callable_class: type) -> list[str]:
@@ -50,7 +66,7 @@ def known_keywords(callable_class: type) -> list[str]:
     hidden = ("self",) if target is callable_class else ("self", "num_envs")
     return [
         name
-        for name, parameter in signature(target.__init__).parameters.items()
+        for name, parameter in signature(getattr_static(target, "__init__")).parameters.items()
         if name not in hidden and parameter.kind is not Parameter.VAR_KEYWORD
     ]
 

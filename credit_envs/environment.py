@@ -6,7 +6,7 @@ in `credit_envs.envs`.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self, SupportsFloat, get_args
 
 import gymnasium
@@ -19,10 +19,12 @@ from torch import Tensor
 
 from credit_envs.checks import check_keywords, require_at_least, require_one_of, require_positive
 from credit_envs.rendering import History
-from credit_envs.tasks.task import Task
+from credit_envs.tasks.task import ResetOptions, Task
 
 Reward = Literal["progress", "final"]
 FloatArray = NDArray[np.float32]
+
+_LARGEST_SEED = np.iinfo(np.int64).max
 
 
 class TensorStep(NamedTuple):
@@ -45,7 +47,7 @@ class KeywordHelp:
         return super().__new__(cls)
 
 
-class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, FloatArray]):
+class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
     """P bottom-up networks being trained; one step is one local update of each.
 
     NumPy users call `reset` and `step`. The outer loop calls `reset_tensors` and `step_tensors`,
@@ -109,7 +111,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         Returns:
             Observations, shape `(P, *observation shape)`; valid until the next update.
         """
-        self._begin(np.asarray(seeds, dtype=np.int64), None, options)
+        self._begin(self._check_seeds(seeds), None, self.task.check_options(options))
         return self.task.observe()
 
     def step_tensors(self, action: Tensor) -> TensorStep:
@@ -117,7 +119,12 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
 
         Args:
             action: shape `(P, *action shape)`; used as it is, values beyond ±1 included.
+
+        Raises:
+            RuntimeError: before the first reset, or after the end.
         """
+        if self._life_seeds is None or self._updates[0] >= self.num_updates:
+            raise RuntimeError("no lives to update: call reset_tensors() before step_tensors()")
         before = self.loss
         self.task.update(action, self.credit_scale)
         self._updates += 1
@@ -130,7 +137,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         return TensorStep(self.task.observe(), reward, over)
 
     def _begin(
-        self, seeds: NDArray[np.int64], which: NDArray[np.int64] | None, options: Mapping[str, Any]
+        self, seeds: NDArray[np.int64], which: NDArray[np.int64] | None, options: ResetOptions
     ) -> None:
         if which is None or self._life_seeds is None or len(which) == self.num_envs:
             self._life_seeds = seeds.copy()
@@ -172,14 +179,9 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         Raises:
             ValueError: unknown options or a seed list of another length.
         """
-        options = options or {}
-        unknown = set(options) - {"task", "position"}
-        if unknown:
-            raise ValueError(f"unknown reset option(s) {sorted(unknown)}; there are task, position")
-        self._begin(self._seeds_for_reset(seed), np.arange(self.num_envs), options)
-        if self._history is not None:
-            self._history.clear()
-            self._remember(None)
+        chosen = self.task.check_options(options or {})
+        self._begin(self._check_seeds(seed), np.arange(self.num_envs), chosen)
+        self._begin_history()
         return self._copy_observation(), self._info(np.ones(self.num_envs, dtype=bool))
 
     def step(
@@ -240,21 +242,34 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         assert self._life_seeds is not None
         seeds = np.array([next_life(seed) for seed in self._life_seeds[which]], dtype=np.int64)
         self._begin(seeds, which, {})
+        if which[0] == 0:
+            self._begin_history()
 
-    def _seeds_for_reset(self, seed: int | Sequence[int | None] | None) -> NDArray[np.int64]:
-        if isinstance(seed, int | np.integer):
-            return np.arange(seed, seed + self.num_envs, dtype=np.int64)
-        given = [None] * self.num_envs if seed is None else list(seed)
+    def _check_seeds(self, seeds: int | Iterable[int | None] | None) -> NDArray[np.int64]:
+        """One life seed per network from what a reset was given."""
+        if isinstance(seeds, int | np.integer):
+            seeds = range(int(seeds), int(seeds) + self.num_envs)
+        given: list[int | None] = [None] * self.num_envs if seeds is None else list(seeds)
         if len(given) != self.num_envs:
             raise ValueError(
-                f"{len(given)} seeds for {self.num_envs} networks; give one seed, or one per network"
+                f"{len(given)} seeds for {self.num_envs} networks; give one seed, or one for each"
             )
-        fresh = np.random.default_rng().integers(2**62, size=self.num_envs)
-        former = self._life_seeds
-        follow = fresh if former is None else [next_life(life) for life in former]
-        return np.array(
-            [follow[i] if s is None else s for i, s in enumerate(given)], dtype=np.int64
-        )
+        if None in given:
+            following = self._following_lives()
+            given = [
+                life if seed is None else seed for seed, life in zip(given, following, strict=True)
+            ]
+        lives = np.array(given)
+        if lives.dtype.kind not in "iu" or lives.min() < 0 or lives.max() > _LARGEST_SEED:
+            raise ValueError(f"seeds={seeds!r} must be whole numbers from 0 to 2**63 - 1")
+        return lives.astype(np.int64)
+
+    def _following_lives(self) -> list[int]:
+        """The lives that follow the present ones; drawn from entropy if there are none yet."""
+        if self._life_seeds is None:
+            rng = np.random.default_rng()
+            return [int(rng.integers(2**62)) for _ in range(self.num_envs)]
+        return [next_life(seed) for seed in self._life_seeds]
 
     def _check_action(self, actions: FloatArray) -> FloatArray:
         if self._life_seeds is None:
@@ -262,9 +277,9 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         action = np.asarray(actions, dtype=np.float32)
         expected = self.action_space.shape
         if action.shape != expected:
-            raise ValueError(f"actions have shape {action.shape}, expected {expected}")
+            raise ValueError(f"actions have shape {action.shape}; make it {expected}")
         if not np.isfinite(action).all():
-            raise ValueError("actions hold NaN or infinite values; credits must be finite")
+            raise ValueError("actions hold NaN or infinite values; make every credit finite")
         return action
 
     def _copy_observation(self) -> FloatArray:
@@ -290,14 +305,22 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         return info
 
     def _metrics(self) -> dict[str, NDArray[Any]]:
-        metrics = {key: _to_numpy(value) for key, value in self.task.metrics().items()}
-        return metrics | {"diverged": self.diverged.cpu().numpy().copy()}
+        metrics, guesses = self.task.metrics(), self.task.guess_metrics()
+        for key, guess in guesses.items():
+            metrics[key] = metrics[key].masked_fill(self.diverged, guess)
+        metrics["diverged"] = self.diverged
+        return {key: _to_numpy(value) for key, value in metrics.items()}
 
     @staticmethod
     def _with_masks(values: Mapping[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
         return {**values, **{f"_{key}": mask.copy() for key in values}}
 
     # ------------------------------------------------------------------ pictures
+
+    def _begin_history(self) -> None:
+        if self._history is not None:
+            self._history.clear()
+            self._remember(None)
 
     def _remember(self, action: FloatArray | None) -> None:
         assert self._history is not None
@@ -314,6 +337,8 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, Float
         if self._history is None:
             gymnasium.logger.warn('render() draws only with render_mode="rgb_array"')
             return None
+        if not self.has_started:
+            raise RuntimeError("there is nothing to draw yet: call reset() before render()")
         return (self.draw(self._history),)
 
 
@@ -327,10 +352,13 @@ class CreditAssignEnv(KeywordHelp, gymnasium.Env[FloatArray, FloatArray]):
         "render_modes": ["rgb_array"],
         "render_fps": 5,
     }
-    vector_class: ClassVar[type[CreditAssignVectorEnv]]
+    # A subclass of CreditAssignVectorEnv; each has keyword arguments of its own.
+    vector_class: ClassVar[type[Any]]
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
-        self.vector = self.vector_class(num_envs=1, render_mode=render_mode, **kwargs)
+        self.vector: CreditAssignVectorEnv = self.vector_class(
+            num_envs=1, render_mode=render_mode, **kwargs
+        )
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
@@ -353,14 +381,14 @@ class CreditAssignEnv(KeywordHelp, gymnasium.Env[FloatArray, FloatArray]):
         """One local update; see the vector environment's `step`."""
         if np.shape(action) != self.action_space.shape:
             raise ValueError(
-                f"the action has shape {np.shape(action)}, expected {self.action_space.shape}"
+                f"the action has shape {np.shape(action)}; make it {self.action_space.shape}"
             )
-        if self._over:
+        if self._over and self.vector.has_started:
             raise RuntimeError("this life is over: call reset() before the next step()")
         observation, reward, self._over, info = self.vector.step_first(np.asarray(action)[None])
         return observation, reward, self._over, False, info
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """Where the network is and how it got there, as one RGB image."""
         frames = self.vector.render()
         return None if frames is None else frames[0]

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
-_SIZE_INCHES, _DPI = (9.0, 4.0), 80
+_WIDTH, _HEIGHT, _DPI = 720, 320, 80
 
 
 @dataclass
@@ -45,12 +45,14 @@ class History:
 
 def draw_panels(*panels: Callable[[Axes], None]) -> Frame:
     """An RGB image `(height, width, 3)` with each panel drawn on axes of its own."""
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = Figure(figsize=(_WIDTH / _DPI, _HEIGHT / _DPI), dpi=_DPI, layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels)).flat, panels, strict=True):
         panel(axes)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    pixels = BytesIO()
+    # The explicit box keeps the size whatever the user's matplotlibrc says.
+    figure.savefig(pixels, format="rgba", dpi=_DPI, bbox_inches=figure.bbox_inches)
+    image = np.frombuffer(pixels.getvalue(), dtype=np.uint8).reshape(_HEIGHT, _WIDTH, 4)
+    return image[..., :3].copy()
 
 
 def learning_curve(

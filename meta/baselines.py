@@ -1,6 +1,6 @@
 """Known rules in the same environment, each at its own best learning rate."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,15 +142,13 @@ def rule_scores(
     split: Split,
     tuning_seeds: Sequence[int],
     seeds: Sequence[int],
-    on_done: Callable[[Score], None],
 ) -> list[Score]:
-    """The score of every known rule, each tuned; `on_done` is told of each as it comes."""
+    """The score of every known rule, each tuned on its own."""
     scores = []
     for method, rule in RULES.items():
         kwargs = {**env_kwargs, "init": rule.init}
         policy = rule.policy_class(*spaces(env_id, kwargs))
         scores.append(tuned_score(method, policy, env_id, kwargs, split, tuning_seeds, seeds))
-        on_done(scores[-1])
     return scores
 
 

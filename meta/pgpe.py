@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
-from credit_envs import CreditAssignVectorEnv
+from credit_envs import CreditAssignVectorEnv, __version__
 from credit_envs.checks import require_at_least, require_one_of, require_positive
 from meta.files import atomic_path
 from meta.optimizers import CenterOptimizerName, make_center_optimizer
@@ -154,6 +154,7 @@ class PGPE(BaseAlgorithm):
         self.anneal_to = anneal_to
         self.chunk_size = chunk_size
         self.n_workers = n_workers
+        self.version = __version__
         self.generation = 0
         self.history: list[tuple[float, float, float]] = []
         if _init_setup_model:
@@ -187,6 +188,14 @@ class PGPE(BaseAlgorithm):
         )
 
     # ------------------------------------------------------------------ learning
+
+    @property
+    def life_seeds(self) -> tuple[int, ...]:
+        """The lives that the next generation meets."""
+        assert self.seed is not None
+        generation = self.generation if self.resample_lives else 0
+        lives = np.random.SeedSequence([self.seed, 1, generation]).generate_state(self.lives)
+        return tuple(int(seed) for seed in lives)
 
     @property
     def timesteps_per_generation(self) -> int:
@@ -259,15 +268,13 @@ class PGPE(BaseAlgorithm):
 
     def _next_generation(self) -> Generation:
         assert self.seed is not None
-        lives_of = self.generation if self.resample_lives else 0
-        lives = np.random.SeedSequence([self.seed, 1, lives_of]).generate_state(self.lives)
         num_tasks = len(self._evaluator.env.task.task_names)
         return Generation(
             center=self.policy.beta.detach().cpu().clone(),
             stdev=self._annealing() * self.stdev.cpu(),
             noise_seed=(self.seed, 0, self.generation),
             num_directions=self.population_size // 2,
-            life_seeds=tuple(int(seed) for seed in lives),
+            life_seeds=self.life_seeds,
             tasks=tuple(life % num_tasks for life in range(self.lives)),
         )
 
@@ -361,7 +368,10 @@ class PGPE(BaseAlgorithm):
         target = Path(path)
         target = target if target.suffix else target.with_suffix(".zip")
         try:
-            return super().load(target, env=env, device=device, **kwargs)
+            model = super().load(target, env=env, device=device, **kwargs)
+            if model.version != __version__:
+                raise AttributeError(f"saved by version {model.version}, this is {__version__}")
+            return model
         except (zipfile.BadZipFile, EOFError, KeyError, AttributeError, RuntimeError) as error:
             raise ValueError(
                 f"{target} is no checkpoint of this version of PGPE, or is incomplete ({error}); "

@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-import torch
-
-from credit_envs.checks import require_at_least, require_positive, require_sizes
+from credit_envs.checks import require_at_least, require_device, require_positive, require_sizes
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
 from credit_envs.rendering import Frame, History, cart_pole_strobe, draw_panels, learning_curve
 from credit_envs.tasks.cartpole import STATE_SCALE, CartPole
@@ -91,12 +89,12 @@ class CartPoleVectorEnv(CreditAssignVectorEnv):
         require_at_least("horizon", horizon, 1)
         require_positive("init_stdev", init_stdev)
         task = ControlTask(
-            CartPole(self.variants, torch.device(device)),
+            CartPole(self.variants, require_device(device)),
             horizon,
             require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
             init_stdev,
             num_envs,
-            torch.device(device),
+            require_device(device),
         )
         super().__init__(
             task,
@@ -154,11 +152,11 @@ class ReversedCartPoleVectorEnv(CartPoleVectorEnv):
     variants: ClassVar[tuple[str, ...]] = ("normal", "reversed")
 
 
-class CartPoleEnv(CreditAssignEnv):
+class CartPoleEnv(CreditAssignEnv):  # noqa: D101
     __doc__ = CartPoleVectorEnv.__doc__
     vector_class = CartPoleVectorEnv
 
 
-class ReversedCartPoleEnv(CreditAssignEnv):
+class ReversedCartPoleEnv(CreditAssignEnv):  # noqa: D101
     __doc__ = ReversedCartPoleVectorEnv.__doc__
     vector_class = ReversedCartPoleVectorEnv

@@ -1,14 +1,14 @@
 """`CreditAssign-Digits-v0`, `-MNIST-v0`, `-FashionMNIST-v0`, `-CIFAR10-v0` and `-Images-v0`."""
 
 from collections.abc import Sequence
-from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from numpy.typing import NDArray
 
 from credit_envs.checks import (
     require_at_least,
+    require_device,
     require_one_of,
     require_positive,
     require_sizes,
@@ -111,7 +111,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         *,
         dataset: DatasetName | None = None,
         data: Arrays | None = None,
-        data_dir: str | PathLike[str] | None = None,
+        data_dir: str | Path | None = None,
         num_samples: int = 1000,
         num_updates: int = 20,
         hidden_sizes: Sequence[int] = (100,),
@@ -158,7 +158,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             score_on=score_on,
         )
         loaded = _dataset(dataset, data, data_dir)
-        task = ClassificationTask(loaded, settings, num_envs, torch.device(device))
+        task = ClassificationTask(loaded, settings, num_envs, require_device(device))
         super().__init__(
             task,
             num_updates=num_updates,
@@ -174,14 +174,12 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         )
 
 
-class ImagesEnv(CreditAssignEnv):
+class ImagesEnv(CreditAssignEnv):  # noqa: D101
     __doc__ = ImagesVectorEnv.__doc__
     vector_class = ImagesVectorEnv
 
 
-def _dataset(
-    name: DatasetName | None, data: Arrays | None, data_dir: str | PathLike[str] | None
-) -> Dataset:
+def _dataset(name: DatasetName | None, data: Arrays | None, data_dir: str | Path | None) -> Dataset:
     if (name is None) == (data is None):
         raise ValueError(
             "CreditAssign-Images-v0 needs data=(x_train, y_train, x_test, y_test), "

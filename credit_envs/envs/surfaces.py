@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from credit_envs.checks import require_at_least
+from credit_envs.checks import require_at_least, require_device
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
 from credit_envs.rendering import Frame, History, draw_panels, learning_curve, surface_path
 from credit_envs.tasks.surfaces import (
@@ -84,7 +84,7 @@ class GaussianVectorEnv(CreditAssignVectorEnv):
         render_mode: str | None = None,
     ) -> None:
         require_at_least("num_envs", num_envs, 1)
-        task = SurfaceTask(self.surfaces, num_envs, torch.device(device))
+        task = SurfaceTask(self.surfaces, num_envs, require_device(device))
         super().__init__(
             task,
             num_updates=num_updates,
@@ -98,7 +98,8 @@ class GaussianVectorEnv(CreditAssignVectorEnv):
         surface = self.task.surfaces[self.task.task_index[0]]
 
         def height(position: NDArray[np.float64]) -> NDArray[np.float64]:
-            return surface.height(torch.as_tensor(position)).numpy()
+            heights: NDArray[np.float64] = surface.height(torch.as_tensor(position)).numpy()
+            return heights
 
         return draw_panels(
             surface_path(history, height, REGION),
@@ -151,11 +152,11 @@ class MultiGaussianVectorEnv(GaussianVectorEnv):
     surfaces: ClassVar[dict[str, Surface]] = {"first": TWO_BUMPS, "second": TWO_BUMPS_ELSEWHERE}
 
 
-class GaussianEnv(CreditAssignEnv):
+class GaussianEnv(CreditAssignEnv):  # noqa: D101
     __doc__ = GaussianVectorEnv.__doc__
     vector_class = GaussianVectorEnv
 
 
-class MultiGaussianEnv(CreditAssignEnv):
+class MultiGaussianEnv(CreditAssignEnv):  # noqa: D101
     __doc__ = MultiGaussianVectorEnv.__doc__
     vector_class = MultiGaussianVectorEnv

@@ -37,36 +37,57 @@ class CartPole(Dynamics):
 
     def __init__(self, variants: tuple[str, ...], device: torch.device) -> None:
         self.task_names = variants
-        self._direction = torch.tensor([-1.0 if v == "reversed" else 1.0 for v in variants])
-        self._direction = self._direction.to(device)
-        self._scale = torch.tensor(STATE_SCALE, device=device)[:, None]
-        self.state = torch.zeros(4, 0, dtype=torch.float64, device=device)
-        self._force = torch.zeros(0, device=device)
+        directions = [-1.0 if variant == "reversed" else 1.0 for variant in variants]
+        new = torch.zeros(0, dtype=torch.float64, device=device).new_tensor
+        self._push = new(directions) * FORCE / TOTAL_MASS
+        self._scale = new(STATE_SCALE)[:, None]
+        self._limits = new([POSITION_LIMIT, ANGLE_LIMIT])[:, None]
+        self._inertia = new(HALF_LENGTH * 4.0 / 3.0)
 
     def draw_start(self, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: D102
         return rng.uniform(-0.05, 0.05, 4)
 
     def begin(self, start: Tensor, task_index: Tensor) -> None:  # noqa: D102
         self.state = start.clone()
-        self._force = (FORCE * self._direction[task_index]).to(self.state.dtype)
+        self._agents_push = self._push[task_index]
+        self._positions, self._velocities = self.state[0::2], self.state[1::2]
+        self._accelerations = torch.empty_like(self._velocities)
+        self._reward = torch.ones_like(start[0], dtype=torch.float32)
+        # Of a cart that has left, time stands still.
+        self._time_step = torch.full_like(start[0], TIME_STEP)
 
-    def see(self) -> Tensor:  # noqa: D102
-        return self.state.to(torch.float32) * self._scale
+    def see(self, out: Tensor) -> None:  # noqa: D102
+        torch.mul(self.state, self._scale, out=out)
 
-    def act(self, outputs: Tensor) -> Tensor:
+    def act(self, outputs: Tensor, out: Tensor) -> None:
         """−1 pushes left, +1 pushes right: whichever of the two outputs is larger."""
-        return (outputs[1:] > outputs[:1]).to(torch.float32).mul_(2).sub_(1)
+        torch.gt(outputs[1], outputs[0], out=out[0])
+        out.mul_(2.0).sub_(1.0)
 
-    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        position, velocity, angle, angular_velocity = self.state
-        force = self._force * action[0]
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Gymnasium's equations, with the divisions by constants done beforehand."""
+        angle, angular_velocity = self.state[2:]
+        acceleration, angular_acceleration = self._accelerations
         cosine, sine = angle.cos(), angle.sin()
-        push = (force + POLE_MASS_LENGTH * angular_velocity.square() * sine) / TOTAL_MASS
-        angular_acceleration = (GRAVITY * sine - cosine * push) / (
-            HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cosine.square() / TOTAL_MASS)
+
+        push = self._agents_push * action[0]
+        push.addcmul_(angular_velocity.square(), sine, value=POLE_MASS_LENGTH / TOTAL_MASS)
+        torque = sine.mul_(GRAVITY).addcmul_(cosine, push, value=-1.0)
+        inertia = torch.addcmul(
+            self._inertia, cosine, cosine, value=-HALF_LENGTH * POLE_MASS / TOTAL_MASS
         )
-        acceleration = push - POLE_MASS_LENGTH * angular_acceleration * cosine / TOTAL_MASS
-        change = torch.stack([velocity, acceleration, angular_velocity, angular_acceleration])
-        self.state = self.state.add(change, alpha=TIME_STEP)
-        out = (self.state[0].abs() > POSITION_LIMIT) | (self.state[2].abs() > ANGLE_LIMIT)
-        return torch.ones_like(action[0]), out
+        torch.div(torque, inertia, out=angular_acceleration)
+        torch.addcmul(
+            push,
+            angular_acceleration,
+            cosine,
+            value=-POLE_MASS_LENGTH / TOTAL_MASS,
+            out=acceleration,
+        )
+        self._positions.addcmul_(self._velocities, self._time_step)
+        self._velocities.addcmul_(self._accelerations, self._time_step)
+
+        has_left, has_fallen = self._positions.abs() > self._limits
+        over = has_left.logical_or_(has_fallen)
+        self._time_step.masked_fill_(over, 0.0)
+        return self._reward, over

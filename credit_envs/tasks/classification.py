@@ -99,7 +99,7 @@ class ClassificationTask(Task):
             num_networks, 2 * self.num_classes, n, device=device, dtype=dtype
         )
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
-        self._inputs: Inputs | None = None
+        self.inputs: Inputs | None = None
         self._shared_life: int | None = None
         self.network = MLPBatch(num_networks, sizes, device, dtype)
         self.optimizer = make_optimizer(
@@ -125,19 +125,19 @@ class ClassificationTask(Task):
         if seed != self._shared_life:
             inputs = SharedInputs(self._standardise(self.dataset.x_train[indices]))
             indices = indices[inputs.sample_order.cpu().numpy()]
-            self._inputs, self._shared_life = inputs, seed
+            self.inputs, self._shared_life = inputs, seed
             self._set_samples(slice(None), indices)
         self._initialise(rng, slice(None))
 
     def _start_apart(self, seeds: Seeds, which: NDArray[np.int64]) -> None:
         """Every network its own subset."""
-        inputs = self._inputs
+        inputs = self.inputs
         if not isinstance(inputs, OwnInputs):
             if len(which) < self.num_networks:
                 raise RuntimeError("networks on shared data start together: reset all of them")
             n = self.settings.num_samples
             inputs = OwnInputs(self.num_networks, self._sizes[0], n, self._observation)
-            self._inputs, self._shared_life = inputs, None
+            self.inputs, self._shared_life = inputs, None
         for network, seed in zip(which, seeds, strict=True):
             rng = np.random.default_rng(seed)
             indices = self._draw_subset(rng)
@@ -152,8 +152,8 @@ class ClassificationTask(Task):
         self._observation[networks, self.num_classes :] = one_hot.T.to(self._dtype)
 
     def _initialise(self, rng: np.random.Generator, networks: slice) -> None:
-        assert self._inputs is not None
-        order = self._inputs.feature_order.cpu().numpy()
+        assert self.inputs is not None
+        order = self.inputs.feature_order.cpu().numpy()
         for layer, weight in enumerate(self.network.weights):
             values = _INITIALISERS[self.settings.init](rng, tuple(weight.shape[1:]))
             if layer == 0:
@@ -186,8 +186,8 @@ class ClassificationTask(Task):
     # ------------------------------------------------------------------ learning
 
     def _forward(self) -> None:
-        assert self._inputs is not None
-        self._log_probabilities = self.network.forward(self._inputs)
+        assert self.inputs is not None
+        self._log_probabilities = self.network.forward(self.inputs)
         self._observation[:, : self.num_classes] = self.network.probabilities
 
     def observe(self) -> Tensor:  # noqa: D102
@@ -199,8 +199,8 @@ class ClassificationTask(Task):
             credit if kernel is None else torch.matmul(kernel, credit)
             for credit, kernel in zip(credits, self._kernels, strict=True)
         ]
-        assert self._inputs is not None
-        gradients = self.network.local_gradients(self._inputs, spread, credit_scale)
+        assert self.inputs is not None
+        gradients = self.network.local_gradients(self.inputs, spread, credit_scale)
         self.optimizer.step(gradients)
         self._forward()
 
@@ -239,12 +239,12 @@ class ClassificationTask(Task):
     def final_metrics(self) -> dict[str, Tensor]:  # noqa: D102
         if not self.settings.evaluate_held_out:
             return {}
-        assert self._inputs is not None
+        assert self.inputs is not None
         images, labels = self._held_out()
         losses, correct = [], []
         for start in range(0, len(images), _SAMPLES_SCORED_AT_ONCE):
             block = slice(start, start + _SAMPLES_SCORED_AT_ONCE)
-            samples = self._standardise(images[block])[self._inputs.feature_order]
+            samples = self._standardise(images[block])[self.inputs.feature_order]
             answers = torch.tensor(labels[block], device=self.device)
             predicted = self.network.predict(samples)
             picked = predicted.gather(1, answers.expand(self.num_networks, 1, -1))

@@ -1,7 +1,7 @@
 """Acting in a control problem: the bottom-up network is an agent's policy (TDCA, Fig. 3a)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,13 +11,16 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.task import Seeds, Task, unique_lives
+from credit_envs.tasks.task import ResetOptions, Seeds, Task, unique_lives
 
 _STEPS_BETWEEN_CHECKS = 10
 
 
 class Dynamics(ABC):
     """A control problem played by P agents at once; tensors are `(features, P)`.
+
+    Agents whose episode is over are stepped on with the others, and nothing of it is recorded; but
+    their states must stay finite.
 
     Attributes:
         state_size: numbers the agent sees.
@@ -42,12 +45,12 @@ class Dynamics(ABC):
         """Put every agent at its start, `(state, P)`, in its variant of the problem, `(P,)`."""
 
     @abstractmethod
-    def see(self) -> Tensor:
-        """What the agents see, scaled to about [−1, 1], float32 `(state_size, P)`."""
+    def see(self, out: Tensor) -> None:
+        """Write what the agents see, scaled to about [−1, 1], to float32 `(state_size, P)`."""
 
     @abstractmethod
-    def act(self, outputs: Tensor) -> Tensor:
-        """Actions for the agents' outputs `(num_outputs, P)`, float32 `(action_size, P)`."""
+    def act(self, outputs: Tensor, out: Tensor) -> None:
+        """Write the actions for outputs `(num_outputs, P)` to float32 `(action_size, P)`."""
 
     @abstractmethod
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +94,6 @@ class ControlTask(Task):
         features = dynamics.state_size + dynamics.action_size + 2
         self._rows = torch.zeros(horizon, features, num_networks, device=device)
         self.episode_return = torch.zeros(num_networks, device=device)
-        self.episode_length = torch.zeros(num_networks, device=device)
         self.task_index = np.zeros(num_networks, dtype=np.int64)
         self._seeds = np.zeros(num_networks, dtype=np.int64)
         self._episode = np.zeros(num_networks, dtype=np.int64)
@@ -104,18 +106,19 @@ class ControlTask(Task):
         return self._parameters.T
 
     def start(  # noqa: D102
-        self, seeds: Seeds, which: NDArray[np.int64] | None, options: Mapping[str, Any]
+        self, seeds: Seeds, which: NDArray[np.int64] | None, options: ResetOptions
     ) -> None:
         chosen = np.arange(self.num_networks) if which is None else which
         self._seeds[chosen] = seeds
         self._episode[chosen] = 0
         lives, life = unique_lives(seeds)
-        drawn = [self._draw_life(int(seed)) for (seed,) in lives]
+        drawn = [self._draw_life(seed) for (seed,) in lives.tolist()]
         parameters = np.stack([values for values, _ in drawn])[life]
         self._parameters[:, chosen] = torch.as_tensor(
             parameters.T, dtype=torch.float32, device=self.device
         )
-        self.task_index[chosen] = options.get("task", np.array([task for _, task in drawn])[life])
+        tasks = np.array([task for _, task in drawn])[life]
+        self.task_index[chosen] = options["task"][chosen] if "task" in options else tasks
         self._play(chosen)
 
     def _draw_life(self, seed: int) -> tuple[NDArray[np.float64], int]:
@@ -133,18 +136,15 @@ class ControlTask(Task):
 
     def _play(self, which: NDArray[np.int64] | None) -> None:
         """One episode of every agent; those not in `which` keep the record of their last one."""
-        kept = None if which is None or len(which) == self.num_networks else self._record()
+        others = (
+            np.arange(0) if which is None else np.setdiff1d(np.arange(self.num_networks), which)
+        )
+        kept = [record[..., others] for record in (self._rows, self.episode_return)]
         starts = self._draw_starts()
         self.dynamics.begin(starts, torch.as_tensor(self.task_index, device=self.device))
         self._run_episode()
-        if kept is not None:
-            others = np.setdiff1d(np.arange(self.num_networks), which)
-            for tensor, old in zip(self._record(copy=False), kept, strict=True):
-                tensor[..., others] = old[..., others]
-
-    def _record(self, copy: bool = True) -> list[Tensor]:
-        tensors = [self._rows, self.episode_return, self.episode_length]
-        return [tensor.clone() for tensor in tensors] if copy else tensors
+        for record, old in zip((self._rows, self.episode_return), kept, strict=True):
+            record[..., others] = old
 
     def _draw_starts(self) -> Tensor:
         """Where this episode of each life starts, `(state, P)`; a function of life and episode."""
@@ -156,36 +156,29 @@ class ControlTask(Task):
         return torch.as_tensor(np.stack(starts)[row].T.copy(), device=self.device)
 
     def _run_episode(self) -> None:
-        dynamics, rows = self.dynamics, self._rows
+        dynamics, rows, layers = self.dynamics, self._rows, self._layers()
         seen, acted = dynamics.state_size, dynamics.state_size + dynamics.action_size
         alive = torch.ones_like(self.episode_return)
-        self.episode_return.zero_()
-        rows.zero_()
-        for t in range(self.horizon):
-            row = rows[t]
-            state = dynamics.see()
-            action = dynamics.act(self._outputs(state))
-            reward, terminated = dynamics.step(action)
-            torch.mul(state, alive, out=row[:seen])
-            torch.mul(action, alive, out=row[seen:acted])
-            torch.mul(reward, alive, out=row[-2])
-            row[-1] = alive
-            self.episode_return += row[-2]
-            alive.masked_fill_(terminated, 0.0)
+        rows[:, -1] = 1.0
+        for t, row in enumerate(rows.unbind()):
             if t % _STEPS_BETWEEN_CHECKS == 0 and not alive.any():
+                rows[t:] = 0.0
                 break
-        self.episode_length = rows[:, -1].sum(0)
+            state, action = row[:seen], row[seen:acted]
+            dynamics.see(state)
+            dynamics.act(_perceptron(layers, state), action)
+            reward, terminated = dynamics.step(action)
+            row[-2] = reward
+            row *= alive
+            alive.masked_fill_(terminated, 0.0)
+        self.episode_return = rows[:, -2].sum(0)
 
-    def _outputs(self, state: Tensor) -> Tensor:
-        """The agents' outputs, `(num_outputs, P)`: every agent its own perceptron."""
-        hidden, first = state, 0
-        for layer, (outputs, inputs) in enumerate(self._shapes):
-            weight = self._parameters[first : first + outputs * inputs].view(outputs, inputs, -1)
-            first += outputs * inputs
-            if layer:
-                hidden = hidden.tanh()
-            hidden = (weight[:, :-1] * hidden).sum(1).add_(weight[:, -1])
-        return hidden
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights `(outputs, inputs, P)` and biases `(outputs, P)` of the agents' networks."""
+        lengths = [outputs * inputs for outputs, inputs in self._shapes]
+        parts = zip(torch.split(self._parameters, lengths), self._shapes, strict=True)
+        layers = [part.view(*shape, self.num_networks) for part, shape in parts]
+        return [(layer[:, :-1], layer[:, -1]) for layer in layers]
 
     def loss(self) -> Tensor:  # noqa: D102
         return torch.where(self._parameters.isfinite().all(0), -self.episode_return, torch.nan)
@@ -193,5 +186,16 @@ class ControlTask(Task):
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
         return {"episode_return": self.episode_return.clone()}
 
+    def guess_metrics(self) -> dict[str, float]:  # noqa: D102
+        return {"episode_return": -self.guess_loss}
+
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
         return {"task": self.task_index.copy()}
+
+
+def _perceptron(layers: Sequence[tuple[Tensor, Tensor]], state: Tensor) -> Tensor:
+    """Outputs `(num_outputs, P)` of every agent's own network for its own state."""
+    *hidden_layers, (last_weight, last_bias) = layers
+    for weight, bias in hidden_layers:
+        state = (weight * state).sum(1).add_(bias).tanh_()
+    return (last_weight * state).sum(1).add_(last_bias)

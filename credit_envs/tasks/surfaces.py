@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.task import Seeds, Task
+from credit_envs.tasks.task import ResetOptions, Seeds, Task, unique_lives
 
 REGION = 4.0
 """Points start anywhere in the square [−4, 4]²."""
@@ -44,10 +44,8 @@ class Surface:
         """Where the surface is highest, shape `(2,)`: Newton's method from the highest bump."""
         point = torch.tensor(self.bumps[0].centre, dtype=torch.float64)
         for _ in range(20):
-            gradient, hessian = (
-                derivative(self.height, point)
-                for derivative in (torch.func.grad, torch.func.hessian)
-            )
+            gradient = torch.func.grad(self.height)(point)
+            hessian = torch.func.hessian(self.height)(point)
             point = point - torch.linalg.solve(hessian, gradient)
         return point
 
@@ -70,6 +68,7 @@ class SurfaceTask(Task):
 
     guess_loss = 0.0
     lives_together = True
+    reset_options = ("task", "position")
 
     def __init__(
         self, surfaces: Mapping[str, Surface], num_networks: int, device: torch.device
@@ -88,20 +87,36 @@ class SurfaceTask(Task):
         return len(self.surfaces) if len(self.surfaces) > 1 else 0
 
     def start(  # noqa: D102
-        self, seeds: Seeds, which: NDArray[np.int64] | None, options: Mapping[str, Any]
+        self, seeds: Seeds, which: NDArray[np.int64] | None, options: ResetOptions
     ) -> None:
         chosen = np.arange(self.num_networks) if which is None else which
-        for network, seed in zip(chosen, seeds, strict=True):
-            rng = np.random.default_rng(seed)
-            start = rng.uniform(-REGION, REGION, 2)
-            self.position[network] = torch.as_tensor(start, dtype=self.position.dtype)
-            self.task_index[network] = rng.integers(len(self.surfaces))
+        lives, life = unique_lives(seeds)
+        drawn = [self._draw_life(seed) for (seed,) in lives.tolist()]
+        positions = np.stack([position for position, _ in drawn])[life]
+        tasks = np.array([task for _, task in drawn])[life]
         if "position" in options:
-            start = np.broadcast_to(np.asarray(options["position"], np.float32), (len(chosen), 2))
-            self.position[chosen] = torch.tensor(start, device=self.position.device)
+            positions = options["position"][chosen]
         if "task" in options:
-            self.task_index[chosen] = options["task"]
-        self._on_surface = torch.as_tensor(self.task_index, device=self.position.device)
+            tasks = options["task"][chosen]
+        self.position[chosen] = torch.as_tensor(positions, dtype=torch.float32, device=self.device)
+        self.task_index[chosen] = tasks
+        self._on_surface = torch.tensor(self.task_index, device=self.device)
+
+    def _draw_life(self, seed: int) -> tuple[NDArray[np.float64], int]:
+        rng = np.random.default_rng(seed)
+        return rng.uniform(-REGION, REGION, 2), int(rng.integers(len(self.surfaces)))
+
+    def _check_option(self, name: str, value: Any) -> NDArray[Any]:
+        if name != "position":
+            return super()._check_option(name, value)
+        position = np.asarray(value)
+        right = position.dtype.kind in "iuf" and position.shape in ((2,), (self.num_networks, 2))
+        if not right or not np.isfinite(position).all():
+            raise ValueError(
+                f"reset option position={value!r} must be finite coordinates (x, y), "
+                f"or a pair for each of {self.num_networks} points"
+            )
+        return np.broadcast_to(position, (self.num_networks, 2))
 
     def observe(self) -> Tensor:  # noqa: D102
         if not self._id_size:
@@ -119,6 +134,9 @@ class SurfaceTask(Task):
 
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
         return {"height": -self.loss()}
+
+    def guess_metrics(self) -> dict[str, float]:  # noqa: D102
+        return {"height": -self.guess_loss}
 
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
         return {"task": self.task_index.copy()}

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +10,10 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
+from credit_envs.checks import require_one_of
+
 Seeds = NDArray[np.int64]
+ResetOptions = Mapping[str, NDArray[Any]]
 
 
 class Task(ABC):
@@ -30,6 +33,7 @@ class Task(ABC):
         task_names: the tasks that lives are drawn from; most have one.
         guess_loss: the loss of guessing, given to a network that diverges.
         lives_together: whether networks with different lives are best trained in one batch.
+        reset_options: names of the options that `start` understands.
     """
 
     observation_space: Box
@@ -37,6 +41,7 @@ class Task(ABC):
     task_names: tuple[str, ...]
     guess_loss: float
     lives_together: bool
+    reset_options: ClassVar[tuple[str, ...]] = ("task",)
 
     def __init__(self, num_networks: int, device: torch.device) -> None:
         self.num_networks = num_networks
@@ -47,16 +52,32 @@ class Task(ABC):
         return torch.zeros(self.num_networks, device=self.device)
 
     @abstractmethod
-    def start(
-        self, seeds: Seeds, which: NDArray[np.int64] | None, options: Mapping[str, Any]
-    ) -> None:
+    def start(self, seeds: Seeds, which: NDArray[np.int64] | None, options: ResetOptions) -> None:
         """Begin new lives.
 
         Args:
             seeds: one life seed per network that starts.
             which: indices of those networks; None for all.
-            options: the options of the environment's `reset`.
+            options: the options of the environment's `reset`, as `check_options` returns them.
         """
+
+    def check_options(self, options: Mapping[str, Any]) -> ResetOptions:
+        """The options of a reset with a row per network; ValueError if they are none of ours."""
+        for name in options:
+            require_one_of("reset option", name, self.reset_options)
+        return {name: self._check_option(name, value) for name, value in options.items()}
+
+    def _check_option(self, name: str, value: Any) -> NDArray[Any]:
+        """The option "task", an index for all networks or one for each."""
+        index = np.asarray(value)
+        count = len(self.task_names)
+        right = index.dtype.kind in "iu" and index.shape in ((), (self.num_networks,))
+        if not right or index.min() < 0 or index.max() >= count:
+            raise ValueError(
+                f"reset option task={value!r} must be an index from 0 to {count - 1} "
+                f"({', '.join(self.task_names)}), or one for each of {self.num_networks} networks"
+            )
+        return np.broadcast_to(index, (self.num_networks,))
 
     @abstractmethod
     def observe(self) -> Tensor:
@@ -73,6 +94,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> dict[str, Tensor]:
         """What `info` reports after every update, each of shape `(P,)`."""
+
+    def guess_metrics(self) -> dict[str, float]:
+        """What `info` reports instead about a network that diverged, where it is not finite."""
+        return {"loss": self.guess_loss}
 
     def final_metrics(self) -> dict[str, Tensor]:
         """What `info` reports besides on the last update, each of shape `(P,)`."""

@@ -1,0 +1,151 @@
+"""What a run has learned: the table at its end, its numbers for `results.json`, its figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.table import Table
+
+from agents import CreditPolicy
+from credit_envs.tasks.surfaces import SurfaceTask
+from meta.baselines import Score, Split, rule_scores, score, tuned_score
+from meta.climbing import GRID, climb
+from meta.evaluation import evaluate
+from meta.figures import accuracy_curves, control_conditions, credit_field
+
+FRESH_LIFE = 2**40
+"""Lives from here on are met by no outer loop, whose own life seeds stay below 2³²."""
+
+NUM_CONTROL_LIVES = 256
+NUM_SUBSETS = 5
+_NUM_TUNING_SUBSETS = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """A result in three forms.
+
+    Attributes:
+        table: for people.
+        results: for `results.json`.
+        figures: by file name.
+    """
+
+    table: Table
+    results: Mapping[str, Any]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any]) -> Report:
+    """Episode return by update on fresh lives: normal, constant, shuffled and frozen credits."""
+    seeds = [FRESH_LIFE + i for i in range(NUM_CONTROL_LIVES)]
+    evaluation = evaluate(policy, env_id, seeds, env_kwargs)
+    table = Table(
+        title=f"{env_id}: episode return after each update, mean ± std of {len(seeds)} fresh lives"
+    )
+    table.add_column("credits")
+    num_updates = evaluation.conditions["normal"].per_update["episode_return"].shape[1] - 1
+    for update in range(num_updates + 1):
+        table.add_column(f"update {update}", justify="right")
+    for condition, curves in evaluation.conditions.items():
+        returns = curves.per_update["episode_return"]
+        table.add_row(condition, *[_spread(moment) for moment in returns.T])
+    figure = control_conditions(evaluation.conditions, "episode_return")
+    results = {"lives": len(seeds), "conditions": evaluation.to_json()}
+    return Report(table, results, {"controls.png": figure})
+
+
+def surface_report(policy: CreditPolicy, env_id: str) -> Report:
+    """Share of a grid of starts that reaches the summit, beside gradient ascent."""
+    climbs = climb(policy, env_id)
+    table = Table(title=f"{env_id}: starts on a {GRID}×{GRID} grid that reach the summit, %")
+    for column in ("surface", "credits", "gradient ascent", "credits, swapped id"):
+        table.add_column(column, justify="left" if column == "surface" else "right")
+    for result in climbs:
+        swapped = "–" if result.swapped_id is None else f"{100 * result.swapped_id:.1f}"
+        shares = (f"{100 * share:.1f}" for share in (result.policy, result.gradient_ascent))
+        table.add_row(result.surface, *shares, swapped)
+    figures = {
+        f"field_{result.surface}.png": credit_field(policy, surface, one_hot)
+        for result, surface, one_hot in zip(climbs, *_surfaces(env_id), strict=True)
+    }
+    return Report(table, {"surfaces": [vars(result) for result in climbs]}, figures)
+
+
+def image_report(
+    policy: CreditPolicy,
+    name: str,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    split: Split,
+    own_set: tuple[Mapping[str, Any], Sequence[int]] | None,
+    with_baselines: bool,
+    on_step: Callable[[str], None],
+) -> Report:
+    """Accuracy on fresh subsets and test images, every method at its best learning rate.
+
+    Args:
+        policy: chooses the credits.
+        name: of the method in the table.
+        env_id: of a classification environment.
+        env_kwargs: of the environment.
+        split: which images serve what.
+        own_set: environment arguments and lives of the meta-training set, for a row of its own.
+        with_baselines: add the known rules.
+        on_step: told what is under way.
+    """
+    seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
+    tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(_NUM_TUNING_SUBSETS)]
+    on_step(f"scoring {name}")
+    scores = [tuned_score(name, policy, env_id, env_kwargs, split, tuning_seeds, seeds)]
+    rows = [(scores[0], "fresh subsets")]
+    if own_set is not None:
+        own_kwargs, lives = own_set
+        rate = own_kwargs.get("learning_rate", scores[0].learning_rate)
+        own = score(name, policy, env_id, own_kwargs, split.meta_range, rate, lives)
+        rows.insert(0, (own, "its meta-training set"))
+    if with_baselines:
+        on_step("tuning and scoring the baselines")
+        scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
+        rows += [(baseline, "fresh subsets") for baseline in scores[1:]]
+
+    table = Table(title=f"{env_id}: accuracy after the last update, %, mean ± std")
+    for column in ("method", "trained on", "subsets", "learning rate", "train", "test"):
+        table.add_column(column, justify="left" if column in ("method", "trained on") else "right")
+    for row, images in rows:
+        cells = (str(len(row.test)), f"{row.learning_rate:g}")
+        table.add_row(row.method, images, *cells, _spread(100 * row.train), _spread(100 * row.test))
+    results = {
+        "rows": [
+            {
+                "method": row.method,
+                "images": images,
+                "learning_rate": row.learning_rate,
+                "train_accuracy": row.train.round(6).tolist(),
+                "test_accuracy": row.test.round(6).tolist(),
+            }
+            for row, images in rows
+        ]
+    }
+    return Report(table, results, {"accuracy.png": accuracy_curves(scores)})
+
+
+def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:
+    """The surfaces of an environment and the id that its observations give each."""
+    import gymnasium
+
+    task = gymnasium.make_vec(env_id, num_envs=1).task  # type: ignore[attr-defined]
+    assert isinstance(task, SurfaceTask)
+    count = len(task.surfaces)
+    ids = np.eye(count).tolist() if count > 1 else [[]]
+    return task.surfaces, ids
+
+
+def _spread(values: NDArray[np.float64]) -> str:
+    return f"{values.mean():.1f} ± {values.std():.1f}"
+
+
+__all__ = ["Report", "Score", "control_report", "image_report", "surface_report"]

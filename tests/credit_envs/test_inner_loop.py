@@ -1,0 +1,277 @@
+"""The batched inner loop equals one network at a time by autograd, and plain backpropagation."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents import BackpropPolicy
+from benchmarks.reference_inner_loop import (
+    CREDIT_SCALE,
+    TOP_DOWN_HIDDEN,
+    difference_from_reference,
+    reference_life,
+    standardise,
+    weights_of,
+)
+from credit_envs.datasets import Dataset, from_arrays
+from credit_envs.environment import CreditAssignVectorEnv
+from credit_envs.networks import OwnInputs, SharedInputs
+from credit_envs.tasks import ClassificationTask
+from credit_envs.tasks.classification import TrainingSettings
+
+NUM_UPDATES = 20
+NUM_SAMPLES = 40
+NUM_NETWORKS = 3
+EXACT = 1e-10
+CPU = torch.device("cpu")
+
+
+def image_like(rng: np.random.Generator) -> Dataset:
+    """8 × 8 images: a black frame, a field that few samples enter, and a busy middle."""
+    images = np.zeros((120, 1, 8, 8), dtype=np.uint8)
+    images[:, :, 2:6, 2:6] = rng.integers(1, 255, (120, 1, 4, 4))
+    visitors = rng.random(120) < 0.3
+    images[visitors, :, 1, 1:7] = rng.integers(0, 255, (visitors.sum(), 1, 6))
+    labels = rng.integers(0, 3, 120)
+    images[:, 0, 3, 3] = 80 * labels
+    return from_arrays((images[:80], labels[:80], images[80:], labels[80:]))
+
+
+def dense(rng: np.random.Generator) -> Dataset:
+    x, labels = rng.standard_normal((120, 30)), rng.integers(0, 3, 120)
+    x[:, 0] += labels
+    return from_arrays((x[:80], labels[:80], x[80:], labels[80:]))
+
+
+DATA = {maker.__name__: maker(np.random.default_rng(1)) for maker in (image_like, dense)}
+
+
+def make_task(data: str = "image_like", **settings: Any) -> ClassificationTask:
+    chosen = TrainingSettings(
+        **{"num_samples": NUM_SAMPLES, "hidden_sizes": (16,), "train_range": (0.0, 0.75)} | settings
+    )
+    return ClassificationTask(DATA[data], chosen, NUM_NETWORKS, CPU, dtype=torch.float64)
+
+
+def random_betas(task: ClassificationTask) -> Tensor:
+    """A top-down network per candidate whose credits are neither tiny nor all clipped."""
+    sizes = (task.observation_space.shape[1], *TOP_DOWN_HIDDEN, task.action_space.shape[1])
+    length = sum(outputs * (inputs + 1) for inputs, outputs in pairwise(sizes))
+    generator = torch.Generator().manual_seed(0)
+    return 2 * torch.randn(NUM_NETWORKS, length, generator=generator, dtype=torch.float64)
+
+
+class PlainEnv(CreditAssignVectorEnv):
+    def draw(self, history: object) -> Any:
+        raise NotImplementedError
+
+
+SHARED, OWN = [7, 7, 7], [7, 8, 9]
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.3, None])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
+@pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "own"])
+@pytest.mark.parametrize("data", list(DATA))
+def test_equals_reference(
+    data: str, seeds: list[int], optimizer: str, max_grad_norm: float | None
+) -> None:
+    task = make_task(data, optimizer=optimizer, max_grad_norm=max_grad_norm)
+    assert difference_from_reference(task, seeds, random_betas(task), NUM_UPDATES) < EXACT
+    assert isinstance(task.inputs, SharedInputs if seeds == SHARED else OwnInputs)
+
+
+@pytest.mark.parametrize("init", ["zero", "near-zero", "kaiming"])
+@pytest.mark.parametrize("hidden_sizes", [(16,), (16, 9, 12)])
+@pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "own"])
+def test_equals_reference_from_every_start(
+    seeds: list[int], hidden_sizes: tuple[int, ...], init: str
+) -> None:
+    task = make_task(hidden_sizes=hidden_sizes, init=init)
+    assert difference_from_reference(task, seeds, random_betas(task), NUM_UPDATES) < EXACT
+
+
+@pytest.mark.parametrize("hidden_sizes", [(16,), (16, 36, 16)])
+@pytest.mark.parametrize("credit_groups", [4, (2, 2), (4, 2)])
+def test_equals_reference_with_credit_groups(
+    credit_groups: int | tuple[int, int], hidden_sizes: tuple[int, ...]
+) -> None:
+    if credit_groups == (4, 2):
+        hidden_sizes = (16,)
+    task = make_task(
+        hidden_sizes=hidden_sizes,
+        init="kaiming",
+        credit="groups",
+        credit_groups=credit_groups,
+        diffusion_sigma=1.5,
+    )
+    assert difference_from_reference(task, SHARED, random_betas(task), NUM_UPDATES) < EXACT
+
+
+def test_equals_reference_in_float32() -> None:
+    """Float32 takes other products than float64 on some processors."""
+    dataset, settings = DATA["image_like"], TrainingSettings(NUM_SAMPLES, (16,), init="kaiming")
+    single = ClassificationTask(dataset, settings, NUM_NETWORKS, CPU)
+    double = ClassificationTask(dataset, settings, NUM_NETWORKS, CPU, dtype=torch.float64)
+    credits = random_credits(single)
+    for task in (single, double):
+        task.start(np.array(SHARED), None, {})
+        for _ in range(5):
+            task.update(credits.to(task.observe().dtype), CREDIT_SCALE)
+    for narrow, wide in zip(single.network.weights, double.network.weights, strict=True):
+        torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=1e-5)
+
+
+def test_lives_are_the_same_one_by_one() -> None:
+    """Networks on their own data restart one at a time, and equal those on shared data."""
+    shared, own = make_task(), make_task()
+    shared.start(np.array(SHARED), None, {})
+    own.start(np.array(OWN), np.arange(3), {})
+    credits = random_credits(shared)
+    own.update(credits, CREDIT_SCALE)
+    own.start(np.array(SHARED[1:]), np.array([1, 2]), {})
+    for network in (1, 2):
+        order = np.argsort(shared.sample_indices[network])
+        back = np.argsort(np.argsort(own.sample_indices[network]))
+        for task, rows in ((shared, slice(None)), (own, order[back])):
+            task.update(credits[:, rows], CREDIT_SCALE) if network == 1 else None
+        for one, other in zip(weights_of(shared, network), weights_of(own, network), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=EXACT)
+
+
+def random_credits(task: ClassificationTask) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (NUM_NETWORKS, *task.action_space.shape)
+    return 0.3 * torch.randn(shape, generator=generator, dtype=task.observe().dtype)
+
+
+@pytest.mark.parametrize("hidden_sizes", [(16,), (16, 9, 12)])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
+@pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "own"])
+def test_backprop_policy_is_backpropagation(
+    seeds: list[int], optimizer: str, hidden_sizes: tuple[int, ...]
+) -> None:
+    """Through the environment: weights, loss, accuracy and held-out scores of plain training."""
+    task = make_task(
+        optimizer=optimizer, init="kaiming", hidden_sizes=hidden_sizes, learning_rate=0.05
+    )
+    env = PlainEnv(task, num_updates=NUM_UPDATES, credit_scale=CREDIT_SCALE)
+    policy = BackpropPolicy(env.single_observation_space, env.single_action_space)
+    policy.attach(env)
+    observation = env.reset_tensors(seeds)
+    starts = [reference_life(task, network) for network in range(NUM_NETWORKS)]
+    start_loss = env.loss
+    total = torch.zeros_like(start_loss)
+    for _ in range(NUM_UPDATES):
+        observation, reward, terminated = env.step_tensors(policy.act(observation))
+        total += reward
+    assert terminated
+    scores = task.final_metrics()
+    for network, (reference, x, one_hot) in enumerate(starts):
+        for _ in range(NUM_UPDATES):
+            loss = torch.nn.functional.cross_entropy(reference.logits(x), one_hot.argmax(1))
+            reference.optimizer.zero_grad()
+            (-loss).backward()
+            torch.nn.utils.clip_grad_norm_(reference.parameters, 1.0)
+            reference.optimizer.step()
+        for ours, theirs in zip(weights_of(task, network), reference.weights(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=EXACT)
+
+        loss, accuracy = score(reference.logits(x), one_hot.argmax(1))
+        test_loss, test_accuracy = score(
+            reference.logits(torch.tensor(standardise(task.dataset, task.dataset.x_test))),
+            torch.tensor(task.dataset.y_test),
+        )
+        measured = {**task.metrics(), **scores}
+        expected = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+        }
+        for name, value in expected.items():
+            assert measured[name][network].item() == pytest.approx(value, abs=EXACT), name
+        assert total[network].item() == pytest.approx(start_loss[network].item() - loss, abs=EXACT)
+        probabilities = reference.logits(x).softmax(1).detach()
+        torch.testing.assert_close(
+            observation[network], torch.cat([probabilities, one_hot], 1), rtol=0, atol=EXACT
+        )
+
+
+def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    probabilities = logits.detach().exp() / logits.detach().exp().sum(1, keepdim=True)
+    picked = probabilities[torch.arange(len(labels)), labels]
+    return -picked.log().mean().item(), (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_validation_scores_use_the_images_outside_the_range() -> None:
+    task = make_task(score_on="validation", init="kaiming")
+    task.start(np.array(OWN), None, {})
+    scores = task.final_metrics()
+    for network in range(NUM_NETWORKS):
+        reference, *_ = reference_life(task, network)
+        x = torch.tensor(standardise(task.dataset, task.dataset.x_train[60:]))
+        loss, accuracy = score(reference.logits(x), torch.tensor(task.dataset.y_train[60:]))
+        assert scores["validation_loss"][network].item() == pytest.approx(loss, abs=EXACT)
+        assert scores["validation_accuracy"][network].item() == pytest.approx(accuracy)
+    assert task.sample_indices.max() < 60
+
+
+def samples_by_name() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    constant = normal(6, 1).expand(6, 9).contiguous()
+    stairs = normal(6, 1).expand(6, 9).clone()
+    for feature in range(6):
+        stairs[feature, 8 - feature :] += normal(feature + 1)
+    touched = normal(6, 1).expand(6, 9).clone()
+    touched[torch.arange(9) % 6, torch.arange(9)] += 1.0
+    return {
+        "all constant": constant,
+        "all dense": normal(6, 9),
+        "one sample": normal(6, 1),
+        "one feature": normal(1, 9),
+        "one constant feature": torch.full((1, 9), 0.7, dtype=torch.float64),
+        "one of each": torch.full((1, 1), 0.7, dtype=torch.float64),
+        "every sample touched": touched,
+        "stairs": stairs,
+        "zeros": torch.zeros(6, 9, dtype=torch.float64),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", list(samples_by_name()))
+def test_shared_inputs_equal_the_dense_product(name: str, dtype: torch.dtype) -> None:
+    samples = samples_by_name()[name].to(dtype)
+    features, n = samples.shape
+    inputs = SharedInputs(samples)
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(2, 5, features + 1, generator=generator, dtype=dtype)
+    error = torch.randn(2, 5, n, generator=generator, dtype=dtype)
+    kept = weight.clone()
+    ordered = samples[inputs.feature_order][:, inputs.sample_order]
+    ordered = torch.cat([ordered, ordered.new_ones(1, n)])
+
+    tolerance = EXACT if dtype == torch.float64 else 1e-4
+    pre = inputs.forward(weight)
+    torch.testing.assert_close(pre, weight @ ordered, rtol=0, atol=tolerance)
+    assert torch.equal(weight, kept)
+    gradient = torch.full_like(weight, torch.nan)
+    inputs.gradient(error, 0.3, gradient)
+    torch.testing.assert_close(gradient, 0.3 * error @ ordered.T, rtol=0, atol=tolerance)
+    assert sorted(inputs.feature_order.tolist()) == list(range(features))
+    assert sorted(inputs.sample_order.tolist()) == list(range(n))
+
+
+def test_shared_inputs_skip_the_background() -> None:
+    """The point of it: on images with a frame, far fewer products than the dense form."""
+    x = torch.tensor(standardise(DATA["image_like"], DATA["image_like"].x_train)).T
+    assert SharedInputs(x.contiguous()).fraction_multiplied < 0.5
+    assert SharedInputs(torch.randn(6, 9)).fraction_multiplied == 1.0

@@ -1,0 +1,89 @@
+"""Credit diffusion and inner optimisers, on their own."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from benchmarks.reference_inner_loop import literal_diffusion
+from credit_envs.networks import OptimizerName, diffusion_kernel, make_optimizer
+
+
+@pytest.mark.parametrize(
+    ("groups", "neurons", "sigma"),
+    [(4, 12, 2.0), (1, 7, 0.5), (5, 5, 1.0), (3, 12, 50.0), ((2, 2), 16, 1.5), ((3, 1), 9, 4.0)],
+)
+def test_diffusion_follows_equation_2(
+    groups: int | tuple[int, int], neurons: int, sigma: float
+) -> None:
+    kernel = diffusion_kernel(groups, neurons, sigma)
+    torch.testing.assert_close(
+        kernel, literal_diffusion(groups, neurons, sigma), rtol=0, atol=1e-15
+    )
+
+
+def test_diffusion_by_hand() -> None:
+    """Two groups of three neurons: the centre gets all, its neighbours exp(−1/4)."""
+    near = torch.exp(torch.tensor(-0.25, dtype=torch.float64)).item()
+    expected = [[near, 0], [1, 0], [near, 0], [0, near], [0, 1], [0, near]]
+    torch.testing.assert_close(
+        diffusion_kernel(2, 6, 2.0), torch.tensor(expected, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "neurons", "message"),
+    [
+        (3, 10, "3 credit groups do not divide 10 neurons"),
+        (0, 10, "0 credit groups do not divide"),
+        ((2, 2), 10, "square number of neurons, not 10; use 9 neurons"),
+        ((2, 3), 16, "3 credit groups do not divide 4"),
+    ],
+)
+def test_diffusion_refuses_groups_that_do_not_tile(
+    groups: int | tuple[int, int], neurons: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        diffusion_kernel(groups, neurons, 1.0)
+
+
+def random_gradients(seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(3, *shape, generator=generator) for shape in ((4, 6), (2, 5))]
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_optimizers_reset_one_network(name: OptimizerName) -> None:
+    """A network that restarts goes like a fresh one; its neighbours go on undisturbed."""
+    used, fresh, undisturbed = ([torch.zeros_like(g) for g in random_gradients(0)] for _ in "123")
+    optimizers = [make_optimizer(name, w, 0.1, 1.0) for w in (used, fresh, undisturbed)]
+    for seed in range(3):
+        optimizers[0].step(random_gradients(seed))
+        optimizers[2].step(random_gradients(seed))
+    optimizers[0].reset(slice(1, 2))
+    for weight in used:
+        weight[1] = 0.0
+    for seed in (7, 8):
+        for optimizer in optimizers:
+            optimizer.step(random_gradients(seed))
+    for weight, like_new, like_old in zip(used, fresh, undisturbed, strict=True):
+        torch.testing.assert_close(weight[1], like_new[1], rtol=0, atol=0)
+        torch.testing.assert_close(weight[[0, 2]], like_old[[0, 2]], rtol=0, atol=0)
+        if name != "sgd":
+            assert not torch.allclose(weight[1], like_old[1])
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_optimizers_clip_each_network_on_its_own(name: OptimizerName) -> None:
+    """A network's huge gradient must not touch its neighbours."""
+    calm, disturbed = ([torch.zeros_like(g) for g in random_gradients(0)] for _ in "12")
+    gradients, larger = random_gradients(1), random_gradients(1)
+    for gradient in larger:
+        gradient[0] *= 1e6
+    make_optimizer(name, calm, 0.1, 1.0).step(gradients)
+    make_optimizer(name, disturbed, 0.1, 1.0).step(larger)
+    for one, other in zip(calm, disturbed, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    if name == "sgd":
+        norm = torch.cat([weight[0].flatten() for weight in disturbed]).norm()
+        assert norm.item() == pytest.approx(0.1, rel=1e-4)

@@ -1,0 +1,394 @@
+#!/usr/bin/env python
+"""Train bottom-up networks by credits: meta-train a top-down network, or run a known rule."""
+
+import argparse
+import ast
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gymnasium
+import torch
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure as LoggedFigure
+from stable_baselines3.common.logger import configure
+
+import credit_envs
+from agents import CreditPolicy
+from credit_envs.checks import check_keywords, nearest
+from meta.baselines import spaces, split_images
+from meta.figures import outer_loop
+from meta.pgpe import PGPE
+from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Recipe
+from meta.report import Report, control_report, image_report, surface_report
+from meta.runs import Checkpoint, Run
+from meta.workers import WorkerError
+
+DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+EXAMPLES = """\
+examples:
+  python train.py --agent tdca-rnn
+      evolve a recurrent top-down network until CartPole agents learn within five episodes
+  python train.py --agent tdca-mlp
+      the same for image classifiers (MNIST), with the tuned baselines beside it
+  python train.py --agent tdca-rnn --env CreditAssign-ReversedCartPole-v0 --seed 1
+  python train.py --agent dfa --env CreditAssign-Digits-v0
+  python train.py --agent tdca-mlp --env-kwargs num_samples=500 hidden_sizes=(50,)
+  python train.py --resume runs/tdca-rnn_CreditAssign-CartPole-v0_seed0_20260131-120000
+  tensorboard --logdir runs
+
+exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted after a checkpoint
+"""
+
+console = Console()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    torch.set_num_threads(1)
+    arguments = parse_arguments(argv)
+    try:
+        if arguments.list:
+            list_agents()
+            return DONE
+        run = Run.open(arguments.resume) if arguments.resume else new_run(arguments)
+        agent = AGENTS[run.config["agent"]]
+        return evolve(run, arguments) if agent.learns else apply_rule(run)
+    except Misuse as misuse:
+        print(f"train.py: {misuse}", file=sys.stderr)
+        return MISUSED
+    except KeyboardInterrupt:
+        print("train.py: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError, WorkerError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return FAILED
+
+
+# ---------------------------------------------------------------------- what was asked for
+
+
+class Misuse(Exception):
+    """Arguments that do not fit; the message names the fix."""
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments as given; what was not given is None, so that --resume can tell."""
+    parser = Parser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--agent", metavar="AGENT", help=f"who chooses the credits: {', '.join(AGENTS)}")
+    add("--env", metavar="ID", help="environment id (default: the agent's own, see --list)")
+    add(
+        "--env-kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="keyword arguments of the environment, as in its docstring",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--generations", type=positive, metavar="N", help="generations of PGPE (default: recipe's)"
+    )
+    length.add_argument(
+        "--timesteps",
+        type=positive,
+        metavar="N",
+        help="the same in updates of bottom-up networks, of all candidates together",
+    )
+    add("--seed", type=natural, metavar="N", help="of everything drawn (default: 0)")
+    add(
+        "--workers",
+        type=natural,
+        metavar="N",
+        help="processes; 0: this one alone. Results do not depend on it (default: one per core "
+        "where it pays)",
+    )
+    add("--device", metavar="D", help="cpu or cuda (default: cpu)")
+    add("--logdir", type=Path, metavar="DIR", help="where run folders go (default: runs)")
+    add(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with the run in this folder, exactly as if it had not stopped",
+    )
+    add("--list", action="store_true", help="list agents and the environments they fit, and exit")
+    arguments = parser.parse_args(argv)
+    if arguments.resume:
+        given = [name for name in FIXED_BY_RUN if getattr(arguments, name) is not None]
+        if given:
+            options = ", ".join("--" + name.replace("_", "-") for name in given)
+            parser.error(f"--resume takes {options} from the run; leave it out, or start a new run")
+    elif not arguments.list and arguments.agent is None:
+        parser.error("say who chooses the credits, as in --agent tdca-rnn; --list shows all")
+    return arguments
+
+
+FIXED_BY_RUN = ("agent", "env", "env_kwargs", "generations", "timesteps", "seed", "logdir")
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the code of misuse."""
+        self.exit(MISUSED, f"train.py: {message}\n")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    return at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    return at_least(0, text)
+
+
+def at_least(smallest: int, text: str) -> int:
+    """A whole number of at least `smallest`."""
+    if not text.isdecimal() or int(text) < smallest:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {smallest}")
+    return int(text)
+
+
+def new_run(arguments: argparse.Namespace) -> Run:
+    """A run folder for these arguments, once they have been found to fit each other."""
+    if arguments.agent not in AGENTS:
+        hint = nearest(arguments.agent, AGENTS)
+        raise Misuse(f"unknown agent {arguments.agent!r}{hint} --list shows all")
+    agent = AGENTS[arguments.agent]
+    env_id = arguments.env or agent.default_env
+    if env_id not in agent.envs:
+        raise Misuse(refusal(arguments.agent, env_id))
+    env_kwargs = dict(keyword(text) for text in arguments.env_kwargs or [])
+    if arguments.device:
+        env_kwargs["device"] = arguments.device
+    check_environment(env_id, env_kwargs)
+    config = {
+        "agent": arguments.agent,
+        "env": env_id,
+        "env_kwargs": env_kwargs,
+        "generations": arguments.generations,
+        "timesteps": arguments.timesteps,
+        "seed": arguments.seed or 0,
+        "version": credit_envs.__version__,
+    }
+    return Run.create(arguments.logdir or Path("runs"), config)
+
+
+def refusal(agent: str, env_id: str) -> str:
+    """Why this agent cannot go there, and what would fit."""
+    if env_id not in credit_envs.environment_ids():
+        known = credit_envs.environment_ids()
+        return f"unknown environment {env_id!r}{nearest(env_id, known)} --list shows all"
+    fitting = [name for name, other in AGENTS.items() if env_id in other.envs]
+    advice = f"there use --agent {' or '.join(fitting)}" if fitting else "use it from Python"
+    return f"{agent} does not fit {env_id}; {advice}; {agent} fits {', '.join(AGENTS[agent].envs)}"
+
+
+def keyword(text: str) -> tuple[str, Any]:
+    """`name=value` with the value as Python writes it, or as a word."""
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise Misuse(f"--env-kwargs takes name=value, as in num_samples=500, not {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Make the environment once, to refuse bad arguments before anything is written."""
+    try:
+        gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Misuse(f"--env-kwargs: {error}") from error
+
+
+# ---------------------------------------------------------------------- learning
+
+
+def evolve(run: Run, arguments: argparse.Namespace) -> int:
+    """Meta-train a top-down network and report what it has learned."""
+    recipe = RECIPES[run.config["env"]]
+    workers = arguments.workers
+    if workers is None:
+        workers = os.cpu_count() or 1 if recipe.all_cores else 0
+    model = load_model(run, workers) if run.checkpoint.exists() else make_model(run, recipe, workers)
+    total = (run.config["generations"] or recipe.generations) * model.timesteps_per_generation
+    total = run.config["timesteps"] or total
+    console.print(f"run folder: {run.folder}")
+    logger = configure(str(run.folder / "tensorboard"), ["tensorboard"])
+    model.set_logger(logger)
+
+    if model.num_timesteps < total:
+        checkpoint, interruption = Checkpoint(run.checkpoint), Interruption()
+        model.learn(
+            total - model.num_timesteps,
+            callback=[checkpoint, interruption],
+            reset_num_timesteps=False,
+            progress_bar=True,
+        )
+        if interruption.came:
+            print(
+                f"train.py: interrupted after generation {model.generation}; "
+                f"go on with: python train.py --resume {run.folder}",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+    report = report_on(model, run, recipe)
+    conclude(run, report, {"outer_loop.png": outer_loop(model.history)}, model)
+    return DONE
+
+
+def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
+    """PGPE as the recipe has it, for what was asked for."""
+    pgpe_kwargs = dict(recipe.pgpe_kwargs)
+    if recipe.anneal:
+        pgpe_kwargs["anneal_over"] = run.config["generations"] or recipe.generations
+    return PGPE(
+        AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
+        run.config["env"],
+        env_kwargs=meta_kwargs(run, recipe),
+        policy_kwargs=dict(recipe.policy_kwargs),
+        n_workers=workers,
+        seed=run.config["seed"],
+        device=run.config["env_kwargs"].get("device", "cpu"),
+        **pgpe_kwargs,
+    )
+
+
+def load_model(run: Run, workers: int) -> PGPE:
+    """The run's latest checkpoint."""
+    model = PGPE.load(run.checkpoint, n_workers=workers)
+    if model.env_id != run.config["env"]:
+        raise ValueError(
+            f"{run.checkpoint} is a checkpoint of {model.env_id}, the run is in "
+            f"{run.config['env']}; put the right model.zip back, or start a new run"
+        )
+    return model
+
+
+def meta_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """Environment arguments in meta-training: the recipe's, but the user's word counts."""
+    kwargs = {**recipe.scored_kwargs, **recipe.meta_kwargs, **run.config["env_kwargs"]}
+    if run.config["env"] in IMAGES:
+        kwargs |= {"train_range": split(run, recipe).meta_range, "evaluate_test": False}
+    return kwargs
+
+
+def split(run: Run, recipe: Recipe) -> Any:
+    """Which images the outer loop draws from, and which are kept fresh."""
+    kwargs = scored_kwargs(run, recipe)
+    task = gymnasium.make_vec(run.config["env"], num_envs=1, **kwargs).task  # type: ignore[attr-defined]
+    return split_images(len(task.dataset.x_train), task.settings.num_samples)
+
+
+def scored_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """Environment arguments in scoring."""
+    return {**recipe.scored_kwargs, **run.config["env_kwargs"]}
+
+
+class Interruption(BaseCallback):
+    """Ends learning after the generation in which Ctrl-C is pressed; a second time, at once."""
+
+    came = False
+
+    def _on_training_start(self) -> None:
+        self._former = signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self.came = True
+        signal.signal(signal.SIGINT, self._former)
+        print("\ntrain.py: stopping after this generation (again: at once)", file=sys.stderr)
+
+    def _on_step(self) -> bool:
+        return not self.came
+
+    def _on_training_end(self) -> None:
+        signal.signal(signal.SIGINT, self._former)
+
+
+def apply_rule(run: Run) -> int:
+    """Let a known rule train networks, at its best learning rate."""
+    agent, env_id = AGENTS[run.config["agent"]], run.config["env"]
+    recipe = Recipe(generations=0)
+    kwargs = dict(run.config["env_kwargs"])
+    if run.config["agent"] == "backprop":
+        kwargs.setdefault("init", "kaiming")
+    policy: CreditPolicy = agent.policy_class(*spaces(env_id, kwargs))
+    with console.status("") as status:
+        report = image_report(
+            policy,
+            run.config["agent"],
+            env_id,
+            kwargs,
+            split(run, recipe),
+            own_set=None,
+            with_baselines=False,
+            on_step=status.update,
+        )
+    conclude(run, report, {}, None)
+    return DONE
+
+
+# ---------------------------------------------------------------------- results
+
+
+def report_on(model: PGPE, run: Run, recipe: Recipe) -> Report:
+    """What the evolved network does on lives and images it has never met."""
+    env_id, kwargs = run.config["env"], scored_kwargs(run, recipe)
+    with console.status("evaluating on fresh lives") as status:
+        if env_id in CONTROL:
+            return control_report(model.policy, env_id, kwargs)
+        if env_id in SURFACES:
+            return surface_report(model.policy, env_id)
+        own = None if model.resample_lives else (model.env_kwargs, model.life_seeds)
+        return image_report(
+            model.policy,
+            "TDCA",
+            env_id,
+            kwargs,
+            split(run, recipe),
+            own_set=own,
+            with_baselines=True,
+            on_step=status.update,
+        )
+
+
+def conclude(run: Run, report: Report, figures: Mapping[str, Any], model: PGPE | None) -> None:
+    """Print the table; keep numbers and figures, in TensorBoard too."""
+    run.figures.mkdir(exist_ok=True)
+    for name, figure in {**report.figures, **figures}.items():
+        figure.savefig(run.figures / name, dpi=120)
+        if model is not None:
+            model.logger.record(f"figures/{Path(name).stem}", LoggedFigure(figure, close=False))
+    if model is not None:
+        model.logger.dump(model.num_timesteps)
+        model.logger.close()
+    results = run.write_results(report.results)
+    console.print(report.table)
+    console.print(f"results: {results}\nfigures: {run.figures}")
+    console.print(f"TensorBoard: tensorboard --logdir {run.folder.parent}")
+
+
+def list_agents() -> None:
+    """Agents and the environments they fit."""
+    table = Table("agent", "what it is", "environments (default first)")
+    for name, agent in AGENTS.items():
+        others = [env for env in agent.envs if env != agent.default_env]
+        table.add_row(name, agent.summary, "\n".join([agent.default_env, *others]))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
