@@ -15,7 +15,7 @@ from meta.evaluation import evaluate
 
 LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
     "adam": (0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
-    "momentum": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+    "momentum": (0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
     "sgd": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
 }
 """Rates that are tried, by inner optimiser."""

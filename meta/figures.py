@@ -21,7 +21,7 @@ _COLOURS = {
 }
 
 
-def outer_loop(history: Sequence[tuple[float, float, float]]) -> Figure:
+def outer_loop(history: Sequence[Sequence[float]]) -> Figure:
     """Fitness by generation: mean with its spread over candidates, and the best."""
     mean, best, stdev = np.array(history).T
     figure, axes = _figure()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -18,10 +18,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
         os.replace(unfinished, target)
-    except OSError as error:
+    # PyTorch reports a full disk as a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot write {target} ({error.strerror or error}); free space or choose another "
-            "folder; a file that was there before is untouched"
+            f"cannot write {target} ({reason}); free space or choose another folder; a file that "
+            "was there before is untouched"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()

@@ -156,7 +156,7 @@ class PGPE(BaseAlgorithm):
         self.n_workers = n_workers
         self.version = __version__
         self.generation = 0
-        self.history: list[tuple[float, float, float]] = []
+        self.history: list[list[float]] = []
         if _init_setup_model:
             self._setup_model()
 
@@ -311,7 +311,7 @@ class PGPE(BaseAlgorithm):
 
     def _log(self, fitness: NDArray[np.float64], seconds: float) -> None:
         mean, best, stdev = (float(f) for f in (fitness.mean(), fitness.max(), fitness.std()))
-        self.history.append((mean, best, stdev))
+        self.history.append([mean, best, stdev])
         record = self.logger.record
         record("fitness/mean", mean)
         record("fitness/best", best)
@@ -370,12 +370,12 @@ class PGPE(BaseAlgorithm):
         try:
             model = super().load(target, env=env, device=device, **kwargs)
             if model.version != __version__:
-                raise AttributeError(f"saved by version {model.version}, this is {__version__}")
+                raise ValueError(f"saved by version {model.version}, this is {__version__}")
             return model
-        except (zipfile.BadZipFile, EOFError, KeyError, AttributeError, RuntimeError) as error:
+        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"{target} is no checkpoint of this version of PGPE, or is incomplete ({error}); "
-                "use another checkpoint, or start again"
+                f"{target} cannot be continued here ({error}): it is incomplete, or of another "
+                "version or environment; use another checkpoint, or start again"
             ) from error
 
     @staticmethod

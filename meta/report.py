@@ -43,16 +43,12 @@ def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, A
     """Episode return by update on fresh lives: normal, constant, shuffled and frozen credits."""
     seeds = [FRESH_LIFE + i for i in range(NUM_CONTROL_LIVES)]
     evaluation = evaluate(policy, env_id, seeds, env_kwargs)
-    table = Table(
-        title=f"{env_id}: episode return after each update, mean ± std of {len(seeds)} fresh lives"
-    )
-    table.add_column("credits")
-    num_updates = evaluation.conditions["normal"].per_update["episode_return"].shape[1] - 1
-    for update in range(num_updates + 1):
-        table.add_column(f"update {update}", justify="right")
-    for condition, curves in evaluation.conditions.items():
-        returns = curves.per_update["episode_return"]
-        table.add_row(condition, *[_spread(moment) for moment in returns.T])
+    table = Table(title=f"{env_id}: episode return\nmean ± std of {len(seeds)} fresh lives, by credits")
+    for column in ("update", *evaluation.conditions):
+        table.add_column(column, justify="right")
+    returns = [curves.per_update["episode_return"] for curves in evaluation.conditions.values()]
+    for update in range(returns[0].shape[1]):
+        table.add_row(str(update), *[_spread(values[:, update]) for values in returns])
     figure = control_conditions(evaluation.conditions, "episode_return")
     results = {"lives": len(seeds), "conditions": evaluation.to_json()}
     return Report(table, results, {"controls.png": figure})
@@ -112,8 +108,8 @@ def image_report(
         scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
         rows += [(baseline, "fresh subsets") for baseline in scores[1:]]
 
-    table = Table(title=f"{env_id}: accuracy after the last update, %, mean ± std")
-    for column in ("method", "trained on", "subsets", "learning rate", "train", "test"):
+    table = Table(title=f"{env_id}: accuracy after the last update\n%, mean ± std over subsets")
+    for column in ("method", "trained on", "subsets", "rate", "train", "test"):
         table.add_column(column, justify="left" if column in ("method", "trained on") else "right")
     for row, images in rows:
         cells = (str(len(row.test)), f"{row.learning_rate:g}")

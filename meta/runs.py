@@ -84,34 +84,33 @@ class Run:
 
 
 class Checkpoint(BaseCallback):
-    """Saves the model after a generation if some seconds have passed since the last time.
+    """Saves the model after a generation, as often as costs no more than a twentieth of the time.
 
     A run that is killed goes on from the last checkpoint and ends as if it had not been, because
     every generation follows from the one before alone.
 
     Args:
         path: of the checkpoint.
-        seconds: between checkpoints.
     """
 
-    def __init__(self, path: Path, seconds: float = 5.0) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._seconds = seconds
-        self._last = time.monotonic()
+        self._next = 0.0
 
     def _on_step(self) -> bool:
-        if time.monotonic() - self._last >= self._seconds:
-            self.save()
+        if time.monotonic() >= self._next:
+            self._save()
         return True
 
     def _on_training_end(self) -> None:
-        self.save()
+        self._save()
 
-    def save(self) -> None:
-        """Save now."""
+    def _save(self) -> None:
+        started = time.monotonic()
         self.model.save(self._path)
-        self._last = time.monotonic()
+        now = time.monotonic()
+        self._next = now + 20 * (now - started)
 
 
 def provenance() -> dict[str, Any]:

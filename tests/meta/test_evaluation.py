@@ -1,0 +1,124 @@
+"""Evaluation: the four conditions do to the credits what they say."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from agents import CreditPolicy, DFAPolicy, TDCAPolicy, TDCARNNPolicy
+from meta.baselines import LEARNING_RATES, spaces, split_images, tuned_score
+from meta.climbing import climb
+from meta.evaluation import evaluate
+
+GAUSSIAN = "CreditAssign-Gaussian-v0"
+
+
+class TowardsOrigin(CreditPolicy):
+    """Steps against the position, so that every life has credits of its own."""
+
+    def act(self, observation, beta=None):
+        return -observation
+
+
+def steps(condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions before and after the one update of each life."""
+    policy = TowardsOrigin(*spaces(GAUSSIAN, {}))
+    seen = []
+    act = policy.act
+    policy.act = lambda observation, beta=None: seen.append(observation.clone()) or act(observation)
+    evaluation = evaluate(
+        policy, GAUSSIAN, range(5), {"num_updates": 2, "credit_scale": 1.0}, [condition]
+    )
+    assert evaluation.conditions[condition].per_update["height"].shape == (5, 3)
+    return seen[0].numpy(), seen[1].numpy()
+
+
+def test_normal_credits_reach_their_own_network():
+    before, after = steps("normal")
+    np.testing.assert_allclose(after, 0 * before, atol=1e-6)
+
+
+def test_constant_credits_are_the_mean_over_lives():
+    before, after = steps("constant")
+    np.testing.assert_allclose(after - before, np.tile(-before.mean(0), (5, 1)), atol=1e-6)
+
+
+def test_shuffled_credits_are_all_somebody_elses():
+    before, after = steps("shuffled")
+    distance = np.abs((after - before)[:, None] + before[None]).max(-1)
+    assert sorted(distance.argmin(1)) == list(range(5))
+    assert (distance.argmin(1) != np.arange(5)).all()
+    assert distance.min(1).max() < 1e-6
+
+
+def test_frozen_networks_stay():
+    before, after = steps("frozen")
+    np.testing.assert_array_equal(before, after)
+
+
+def test_curves_equal_the_numpy_environment():
+    env_id, kwargs = "CreditAssign-CartPole-v0", {"num_updates": 2, "horizon": 30}
+    env = gymnasium.make(env_id, **kwargs)
+    policy = TDCARNNPolicy(env.observation_space, env.action_space, hidden_size=4)
+    curves = evaluate(policy, env_id, [5, 6], kwargs, ["normal"]).conditions["normal"]
+    for life, seed in enumerate([5, 6]):
+        observation, info = env.reset(seed=seed)
+        returns = [info["episode_return"]]
+        for _ in range(2):
+            observation, *_, info = env.step(policy.predict(observation)[0])
+            returns.append(info["episode_return"])
+        np.testing.assert_allclose(curves.per_update["episode_return"][life], returns)
+
+
+def test_tasks_are_dealt_in_turn():
+    policy = TDCAPolicy(*spaces("CreditAssign-MultiGaussian-v0", {}))
+    evaluation = evaluate(policy, "CreditAssign-MultiGaussian-v0", range(4), {"num_updates": 1})
+    assert evaluation.tasks.tolist() == [0, 1, 0, 1]
+
+
+def test_mixing_controls_need_two_lives():
+    with pytest.raises(ValueError, match="at least two seeds"):
+        evaluate(TowardsOrigin(*spaces(GAUSSIAN, {})), GAUSSIAN, [0])
+
+
+def test_split_keeps_fresh_images_apart():
+    split = split_images(60000, 1000)
+    assert split.meta_range[1] == split.fresh_range[0] == pytest.approx(5 / 6)
+    assert split_images(1297, 500).fresh_range == (0.5, 1.0)
+    with pytest.raises(ValueError, match="at most 648"):
+        split_images(1297, 700)
+
+
+def test_the_rate_is_chosen_on_validation_images(monkeypatch):
+    """Test images are scored once, at the rate that validation images preferred."""
+    seen = []
+
+    def spy(policy, env_id, seeds, env_kwargs, conditions):
+        seen.append((env_kwargs["score_on"], env_kwargs["learning_rate"], env_kwargs["train_range"]))
+        return evaluate(policy, env_id, seeds, env_kwargs, conditions)
+
+    monkeypatch.setattr("meta.baselines.evaluate", spy)
+    env_id, split = "CreditAssign-Digits-v0", split_images(1297, 100)
+    kwargs = {"num_samples": 100, "num_updates": 5}
+    policy = DFAPolicy(*spaces(env_id, kwargs))
+    score = tuned_score("DFA", policy, env_id, kwargs, split, [0, 1], [2, 3, 4])
+    tuning, scoring = seen[: 2 * len(LEARNING_RATES["adam"])], seen[-3:]
+    assert {(on, images) for on, _, images in tuning} == {("validation", split.meta_range)}
+    assert scoring == [("test", score.learning_rate, split.fresh_range)] * 3
+    assert score.test.shape == (3,)
+    assert score.curve.shape == (3, 6)
+    assert score.test.mean() > 0.4
+
+
+def test_gradient_ascent_is_trapped_where_a_guide_is_not():
+    (result,) = climb(TowardsOrigin(*spaces(GAUSSIAN, {})), GAUSSIAN)
+    assert result.policy == 1.0
+    assert result.gradient_ascent == pytest.approx(0.794, abs=0.002)
+    assert result.swapped_id is None
+
+
+def test_evaluation_leaves_no_gradients_behind():
+    policy = TDCAPolicy(*spaces(GAUSSIAN, {}))
+    evaluate(policy, GAUSSIAN, range(2), {"num_updates": 1})
+    assert torch.is_grad_enabled()
+    assert policy.beta.grad is None

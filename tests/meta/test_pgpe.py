@@ -1,0 +1,231 @@
+"""PGPE: its update against the equations, exact resumption, and what it refuses."""
+
+import resource
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+from stable_baselines3.common.callbacks import BaseCallback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents import TDCAPolicy
+from meta.pgpe import PGPE, centred_ranks
+
+INNER = {"num_updates": 10, "credit_scale": 0.5}
+SMALL = {"population_size": 8, "lives": 3, "policy_kwargs": {"hidden_sizes": (4,)}}
+
+
+def small(**kwargs) -> PGPE:
+    settings = {"seed": 3, **SMALL, **kwargs}
+    return PGPE("TDCAPolicy", "CreditAssign-Gaussian-v0", INNER, **settings)
+
+
+def generations(model: PGPE, count: int) -> PGPE:
+    return model.learn(count * model.timesteps_per_generation, reset_num_timesteps=False)
+
+
+def test_centred_ranks_share_ties_like_scipy():
+    fitness = np.array([3.0, 1.0, 2.0, 1.0, -np.inf, 3.0, 3.0])
+    expected = (rankdata(fitness) - 1) / (len(fitness) - 1) - 0.5
+    np.testing.assert_allclose(centred_ranks(fitness), expected)
+
+
+def test_centre_and_stdev_follow_the_equations():
+    model = small(optimizer="sgd", center_learning_rate=0.2, stdev_learning_rate=0.5)
+    center, stdev = model.policy.beta.detach().numpy().copy(), model.stdev.numpy().copy()
+    fitness = np.random.default_rng(0).normal(size=8)
+    generation = model._next_generation()
+    epsilon = generation.directions().numpy().astype(np.float64)
+    model._update(generation, fitness)
+
+    utility = centred_ranks(fitness)
+    center_gradient, stdev_gradient = np.zeros_like(center), np.zeros_like(stdev)
+    for pair in range(4):
+        plus, minus = utility[pair], utility[pair + 4]
+        center_gradient += epsilon[pair] * (plus - minus) / 2 / stdev / 4
+        stdev_gradient += (epsilon[pair] ** 2 - 1) * stdev * (plus + minus) / 2 / 4
+    np.testing.assert_allclose(
+        model.policy.beta.detach().numpy(), center + 0.2 * center_gradient, rtol=1e-4, atol=1e-6
+    )
+    change = np.clip(0.5 * stdev_gradient, -0.2 * stdev, 0.2 * stdev)
+    np.testing.assert_allclose(model.stdev.numpy(), stdev + change, rtol=1e-5)
+    assert (np.abs(change) == np.float32(0.2) * stdev).any() or np.abs(change).max() > 0
+
+
+def test_candidates_are_antithetic_around_the_centre():
+    model = small(stdev_init=0.3)
+    candidates = model._next_generation().candidates()
+    plus, minus = candidates.chunk(2)
+    torch.testing.assert_close((plus + minus) / 2, model.policy.beta.detach().expand(4, -1))
+    assert 0.2 < (plus - minus).std() / 2 < 0.4
+
+
+def test_fitness_is_minus_the_final_loss_of_every_candidate_alone():
+    """Batched evaluation equals running each candidate by itself through the NumPy face."""
+    model = small()
+    generation = model._next_generation()
+    losses = model._evaluator.losses(generation, 0)
+    env = gymnasium.make("CreditAssign-Gaussian-v0", **INNER)
+    for candidate, beta in enumerate(generation.candidates()):
+        policy = TDCAPolicy(env.observation_space, env.action_space, hidden_sizes=(4,))
+        policy.beta.data = beta
+        for life, seed in enumerate(generation.life_seeds):
+            observation, info = env.reset(seed=seed)
+            for _ in range(10):
+                observation, *_, info = env.step(policy.predict(observation)[0])
+            assert losses[candidate, life] == pytest.approx(-info["height"], abs=1e-5)
+
+
+def test_worst_task_fitness():
+    model = small(task_fitness="worst")
+    losses = np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 2.0]])
+    np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-5.0, -2.0])
+    model.task_fitness = "mean"
+    np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-3.5, -2.0])
+
+
+def test_annealing_by_generation():
+    model = small(anneal_over=4, anneal_to=0.5, stdev_init=0.2, stdev_learning_rate=0.0)
+    seen = []
+    for _ in range(6):
+        seen.append(model._next_generation().stdev[0].item())
+        generations(model, 1)
+    np.testing.assert_allclose(seen, [0.2, 0.175, 0.15, 0.125, 0.1, 0.1], rtol=1e-6)
+
+
+def test_it_climbs():
+    model = small(population_size=16, lives=8, stdev_init=0.3, center_learning_rate=0.15)
+    generations(model, 30)
+    first, last = model.history[0][0], model.history[-1][0]
+    assert last > first + 0.2
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "clipup"])
+def test_save_load_continues_bit_for_bit(optimizer, tmp_path):
+    kwargs = {"optimizer": optimizer, "anneal_over": 6, "stdev_learning_rate": 0.3}
+    straight = generations(generations(small(**kwargs), 3), 3)
+    first = generations(small(**kwargs), 3)
+    first.save(tmp_path / "model.zip")
+    second = generations(PGPE.load(tmp_path / "model.zip"), 3)
+    assert torch.equal(straight.policy.beta, second.policy.beta)
+    assert torch.equal(straight.stdev, second.stdev)
+    assert straight.history == second.history
+    assert straight.num_timesteps == second.num_timesteps
+    assert not torch.equal(first.policy.beta, second.policy.beta)
+
+
+def test_workers_change_nothing():
+    alone = generations(small(chunk_size=2), 3)
+    shared = generations(small(chunk_size=2, n_workers=2), 3)
+    assert torch.equal(alone.policy.beta, shared.policy.beta)
+    assert alone.history == shared.history
+
+
+def test_chunks_fill_up_and_cover_the_population():
+    whole, parts = small(chunk_size=8), small(chunk_size=3)
+    generation = whole._next_generation()
+    expected = whole._evaluator.losses(generation, 0)
+    chunks = [parts._evaluator.losses(generation, chunk) for chunk in range(3)]
+    assert [len(chunk) for chunk in chunks] == [3, 3, 2]
+    np.testing.assert_allclose(np.concatenate(chunks), expected, atol=1e-6)
+
+
+def test_a_vector_environment_of_ones_own():
+    env = gymnasium.make_vec("CreditAssign-Gaussian-v0", num_envs=12, **INNER)
+    own = generations(PGPE("TDCAPolicy", env, seed=3, **SMALL), 2)
+    by_id = generations(small(chunk_size=4), 2)
+    assert torch.equal(own.policy.beta, by_id.policy.beta)
+
+
+def test_callbacks_logs_and_counting(tmp_path):
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 4
+
+    model = small(tensorboard_log=str(tmp_path))
+    model.learn(100 * model.timesteps_per_generation, callback=Stop())
+    assert model.generation == 4
+    assert model.num_timesteps == 4 * 8 * 3 * 10
+    (folder,) = tmp_path.iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    fitness = events.Scalars("fitness/mean")
+    assert [event.step for event in fitness] == [240, 480, 720, 960]
+    assert fitness[-1].value == pytest.approx(model.history[-1][0])
+
+
+def test_predict_after_load_is_the_centres(tmp_path):
+    model = generations(small(), 2)
+    model.save(tmp_path / "model")
+    loaded = PGPE.load(tmp_path / "model")
+    observation = np.array([1.0, -2.0], np.float32)
+    np.testing.assert_array_equal(
+        model.predict(observation)[0], loaded.predict(observation)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"population_size": 7}, "even"),
+        ({"population_size": 0}, "population_size"),
+        ({"lives": 0}, "lives"),
+        ({"stdev_init": -1.0}, "stdev_init"),
+        ({"center_learning_rate": float("nan")}, "center_learning_rate"),
+        ({"optimizer": "adan"}, "did you mean 'adam'"),
+        ({"task_fitness": "median"}, "task_fitness"),
+        ({"anneal_over": 0}, "anneal_over"),
+        ({"n_workers": -1}, "n_workers"),
+    ],
+)
+def test_refusals(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small(**kwargs)
+
+
+def test_refuses_vector_environments_that_do_not_fit():
+    env = gymnasium.make_vec("CreditAssign-Gaussian-v0", num_envs=4)
+    with pytest.raises(ValueError, match="multiple of 3"):
+        PGPE("TDCAPolicy", env, **SMALL)
+    with pytest.raises(ValueError, match="give an id"):
+        PGPE("TDCAPolicy", env, n_workers=2, **SMALL)
+    with pytest.raises(ValueError, match="make_vec"):
+        PGPE("TDCAPolicy", gymnasium.make("CartPole-v1"), **SMALL)
+
+
+def test_refuses_damaged_and_foreign_checkpoints(tmp_path):
+    path = tmp_path / "model.zip"
+    with pytest.raises(FileNotFoundError):
+        PGPE.load(path)
+    model = generations(small(), 1)
+    model.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="incomplete"):
+        PGPE.load(path)
+    model.version = "0.0.1"
+    model.save(path)
+    with pytest.raises(ValueError, match="version 0.0.1"):
+        PGPE.load(path)
+    model.version = small().version
+    model.save(path)
+    other = gymnasium.make_vec("CreditAssign-MultiGaussian-v0", num_envs=3)
+    with pytest.raises(ValueError, match="spaces do not match"):
+        PGPE.load(path, env=other)
+
+
+def test_a_full_disk_keeps_the_former_checkpoint(tmp_path):
+    path = tmp_path / "model.zip"
+    model = generations(small(), 1)
+    model.save(path)
+    former = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(former) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="free space"):
+            model.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == former
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,188 @@
+"""The command line: what it prints, keeps, refuses and resumes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from meta.pgpe import PGPE
+
+ROOT = Path(train.__file__).parent
+QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *arguments]
+
+
+def only_run(logdir: Path) -> Path:
+    (folder,) = logdir.iterdir()
+    return folder
+
+
+def test_a_run_keeps_everything(tmp_path, capsys):
+    assert train.main([*QUICK, "3", "--logdir", str(tmp_path)]) == train.DONE
+    folder = only_run(tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "model.zip", "results.json", "figures", "tensorboard"}
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "field_gaussian.png",
+        "outer_loop.png",
+    }
+    results = json.loads((folder / "results.json").read_text())
+    (surface,) = results["surfaces"]
+    printed = capsys.readouterr().out
+    assert f"{100 * surface['gradient_ascent']:.1f}" in printed
+    assert {"versions", "hardware", "commit", "date"} <= set(results["made_by"])
+    assert results["config"]["generations"] == 3
+    assert any((folder / "tensorboard").glob("events.*"))
+
+
+def test_control_shows_the_four_conditions(tmp_path, capsys):
+    arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
+    assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=20"]) == train.DONE
+    printed = capsys.readouterr().out
+    for condition in ("normal", "constant", "shuffled", "frozen"):
+        assert condition in printed
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    frozen = results["conditions"]["frozen"]["episode_return"]["mean"]
+    assert len(frozen) == 2
+    assert results["lives"] == 256
+
+
+def test_a_rule_and_its_table(tmp_path, capsys):
+    arguments = ["--agent", "dfa", "--env", "CreditAssign-Digits-v0", "--logdir", str(tmp_path)]
+    assert train.main([*arguments, "--env-kwargs", "num_samples=100", "num_updates=10"]) == 0
+    (row,) = json.loads((only_run(tmp_path) / "results.json").read_text())["rows"]
+    assert len(row["test_accuracy"]) == 5
+    assert sum(row["test_accuracy"]) / 5 > 0.6
+    assert "dfa" in capsys.readouterr().out
+
+
+def test_images_stand_beside_the_baselines(tmp_path, capsys):
+    arguments = ["--agent", "tdca-mlp", "--env", "CreditAssign-Digits-v0", "--workers", "0"]
+    small = ["--env-kwargs", "num_samples=50", "num_updates=3", "hidden_sizes=(8,)"]
+    assert train.main([*arguments, *small, "--generations", "1", "--logdir", str(tmp_path)]) == 0
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    methods = [row["method"] for row in results["rows"]]
+    assert [m for m in methods if m != "TDCA"] == ["Kaiming BP", "zero BP", "DFA", "DRTP"]
+    assert "TDCA" in methods
+
+
+def test_list_and_help_teach(capsys):
+    assert train.main(["--list"]) == train.DONE
+    listed = capsys.readouterr().out
+    for name in train.AGENTS:
+        assert name in listed
+    with pytest.raises(SystemExit) as leave:
+        train.main(["--help"])
+    assert leave.value.code == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--agent tdca-rnn"),
+        (["--agent", "tdca-rn"], "did you mean 'tdca-rnn'"),
+        (["--agent", "tdca-mlp", "--env", "CreditAssign-MINST-v0"], "'CreditAssign-MNIST-v0'"),
+        (["--agent", "tdca-mlp", "--env", "CreditAssign-CartPole-v0"], "use --agent tdca-rnn"),
+        (["--agent", "tdca-rnn", "--env", "CreditAssign-Digits-v0"], "use --agent tdca-mlp"),
+        (["--agent", "dfa", "--env", "CreditAssign-Gaussian-v0"], "does not fit"),
+        ([*QUICK, "0"], "at least 1"),
+        ([*QUICK, "many"], "whole number"),
+        ([*QUICK, "1", "--timesteps", "5"], "not allowed with"),
+        ([*QUICK, "1", "--env-kwargs", "num_update=5"], "did you mean 'num_updates'"),
+        ([*QUICK, "1", "--env-kwargs", "num_updates=0"], "at least 1"),
+        ([*QUICK, "1", "--env-kwargs", "reward=progres"], "did you mean 'progress'"),
+        ([*QUICK, "1", "--env-kwargs", "num_updates"], "name=value"),
+        ([*QUICK, "1", "--device", "toaster"], "toaster"),
+        (["--resume", "somewhere", "--seed", "1"], "leave it out"),
+        (
+            ["--agent", "dfa", "--env", "CreditAssign-Digits-v0", "--env-kwargs", "num_samples=9999"],
+            "at most 1297",
+        ),
+    ],
+)
+def test_misuse_is_one_line_that_names_the_fix(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = train.main(arguments)
+    except SystemExit as leave:
+        code = leave.code
+    error = capsys.readouterr().err
+    assert code == train.MISUSED
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failures_are_one_line(tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    assert train.main([*QUICK, "1", "--logdir", str(blocked)]) == train.FAILED
+    assert "cannot write" in capsys.readouterr().err
+    assert train.main(["--resume", str(tmp_path / "nowhere")]) == train.FAILED
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys):
+    assert train.main([*QUICK, "1", "--logdir", str(tmp_path)]) == 0
+    folder = only_run(tmp_path)
+    checkpoint = folder / "model.zip"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:500])
+    assert train.main(["--resume", str(folder)]) == train.FAILED
+    assert "incomplete" in capsys.readouterr().err
+    PGPE("TDCAPolicy", "CreditAssign-MultiGaussian-v0", population_size=2).save(checkpoint)
+    assert train.main(["--resume", str(folder)]) == train.FAILED
+    assert "is a checkpoint of CreditAssign-MultiGaussian-v0" in capsys.readouterr().err
+
+
+def final_beta(folder: Path) -> torch.Tensor:
+    return PGPE.load(folder / "model.zip").policy.beta
+
+
+def test_a_run_killed_in_mid_generation_ends_the_same(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train.main([*QUICK, "40", "--logdir", str(whole)]) == 0
+    process = subprocess.Popen(
+        command(*QUICK, "40", "--logdir", str(killed)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(killed.glob("*/model.zip")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    folder = only_run(killed)
+    assert PGPE.load(folder / "model.zip").generation < 40
+    assert train.main(["--resume", str(folder)]) == 0
+    assert torch.equal(final_beta(only_run(whole)), final_beta(folder))
+
+
+def test_ctrl_c_stops_after_a_checkpoint(tmp_path):
+    process = subprocess.Popen(
+        command(*QUICK, "10000", "--logdir", str(tmp_path)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    while not list(tmp_path.glob("*/model.zip")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == train.INTERRUPTED
+    folder = only_run(tmp_path)
+    assert f"--resume {folder}" in error
+    assert "Traceback" not in error
+    assert PGPE.load(folder / "model.zip").generation > 0
