@@ -20,8 +20,8 @@ from stable_baselines3.common.logger import configure
 
 import credit_envs
 from agents import CreditPolicy
-from credit_envs.checks import check_keywords, nearest
-from meta.baselines import spaces, split_images
+from credit_envs.checks import nearest
+from meta.baselines import Split, image_counts, spaces, split_images
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
 from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Recipe
@@ -223,7 +223,8 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
     workers = arguments.workers
     if workers is None:
         workers = os.cpu_count() or 1 if recipe.all_cores else 0
-    model = load_model(run, workers) if run.checkpoint.exists() else make_model(run, recipe, workers)
+    make = load_model if run.checkpoint.exists() else make_model
+    model = make(run, recipe, workers)
     total = (run.config["generations"] or recipe.generations) * model.timesteps_per_generation
     total = run.config["timesteps"] or total
     console.print(f"run folder: {run.folder}")
@@ -267,7 +268,7 @@ def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
     )
 
 
-def load_model(run: Run, workers: int) -> PGPE:
+def load_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
     """The run's latest checkpoint."""
     model = PGPE.load(run.checkpoint, n_workers=workers)
     if model.env_id != run.config["env"]:
@@ -286,11 +287,10 @@ def meta_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:
     return kwargs
 
 
-def split(run: Run, recipe: Recipe) -> Any:
+def split(run: Run, recipe: Recipe) -> Split:
     """Which images the outer loop draws from, and which are kept fresh."""
     kwargs = scored_kwargs(run, recipe)
-    task = gymnasium.make_vec(run.config["env"], num_envs=1, **kwargs).task  # type: ignore[attr-defined]
-    return split_images(len(task.dataset.x_train), task.settings.num_samples)
+    return split_images(*image_counts(run.config["env"], kwargs))
 
 
 def scored_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from credit_envs.networks.onednn import tanh
+
 Squash = Literal["clip", "tanh"]
 Readout = Literal["last", "mean"]
 
@@ -108,7 +110,7 @@ class TopDownMLP(TopDownNetwork):
             x = x * self.input_scale
         *hidden, (last_weight, last_bias) = zip(parts[::2], parts[1::2], strict=True)
         for weight, bias in hidden:
-            x = torch.baddbmm(bias[..., None], weight, x).tanh_()
+            x = tanh(torch.baddbmm(bias[..., None], weight, x))
         scale = self.output_scale
         x = torch.baddbmm(last_bias[..., None], last_weight, x, beta=scale, alpha=scale)
         return self._squash(x).transpose(1, 2).reshape(batch, rows, -1)

@@ -1,0 +1,6 @@
+"""The outer loop: PGPE, evaluation with controls, worker processes, runs."""
+
+from meta.evaluation import Evaluation, evaluate
+from meta.pgpe import PGPE
+
+__all__ = ["PGPE", "Evaluation", "evaluate"]

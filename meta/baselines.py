@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from agents import BackpropPolicy, CreditPolicy, DFAPolicy, DRTPPolicy
 from agents.rules import RulePolicy
+from credit_envs import CreditAssignVectorEnv
+from credit_envs.tasks import ClassificationTask
 from meta.evaluation import evaluate
 
 LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
@@ -158,6 +160,14 @@ def spaces(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Box, Box]:
     assert isinstance(env.observation_space, Box)
     assert isinstance(env.action_space, Box)
     return env.observation_space, env.action_space
+
+
+def image_counts(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[int, int]:
+    """Training images there are in a classification environment, and in each life's subset."""
+    env = gymnasium.make_vec(env_id, num_envs=1, **dict(env_kwargs))
+    assert isinstance(env, CreditAssignVectorEnv)
+    assert isinstance(env.task, ClassificationTask)
+    return len(env.task.dataset.x_train), env.task.settings.num_samples
 
 
 def _final(

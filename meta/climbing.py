@@ -65,7 +65,8 @@ def _climbed(
 ) -> float:
     observation = env.reset_tensors([0] * len(starts), position=starts, task=index)
     for _ in range(env.num_updates):
-        seen = torch.cat([observation[:, :2], observation[:, 2:].flip(1)], 1) if swap else observation
+        position, task_id = observation[:, :2], observation[:, 2:]
+        seen = torch.cat([position, task_id.flip(1)], dim=1) if swap else observation
         observation = env.step_tensors(policy.act(seen)).observation
     return _share_near(observation[:, :2], surface)
 
@@ -81,4 +82,4 @@ def _ascended(surface: Surface, position: Tensor) -> float:
 
 def _share_near(position: Tensor, surface: Surface) -> float:
     summit = surface.global_maximum().to(position)
-    return ((position - summit).norm(dim=1) < _NEAR).float().mean().item()
+    return float(((position - summit).norm(dim=1) < _NEAR).float().mean())

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from agents import CreditPolicy
 from credit_envs.tasks.surfaces import REGION, Surface
 from meta.baselines import Score
-from meta.evaluation import Curves
+from meta.evaluation import Condition, Curves
 
 _COLOURS = {
     "normal": "tab:blue",
@@ -33,7 +34,7 @@ def outer_loop(history: Sequence[Sequence[float]]) -> Figure:
     return figure
 
 
-def control_conditions(conditions: Mapping[str, Curves], metric: str) -> Figure:
+def control_conditions(conditions: Mapping[Condition, Curves], metric: str) -> Figure:
     """One metric by update under every condition, mean ± std over lives."""
     figure, axes = _figure()
     for condition, curves in conditions.items():
@@ -42,7 +43,7 @@ def control_conditions(conditions: Mapping[str, Curves], metric: str) -> Figure:
         label = f"{condition} credits" if condition != "frozen" else "no credits (frozen)"
         _band(axes, update, values.mean(0), values.std(0), label, _COLOURS[condition])
     axes.set(xlabel="update", ylabel=metric.replace("_", " "), title="inner loop, fresh lives")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 
@@ -85,9 +86,7 @@ def _gradient(surface: Surface, points: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _credits(
-    policy: CreditPolicy, points: torch.Tensor, one_hot: Sequence[float]
-) -> torch.Tensor:
+def _credits(policy: CreditPolicy, points: torch.Tensor, one_hot: Sequence[float]) -> torch.Tensor:
     ids = torch.tensor(one_hot).expand(len(points), len(one_hot))
     return policy.act(torch.cat([points, ids], dim=1))
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.vec_env import VecEnv
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
 from credit_envs import CreditAssignVectorEnv, __version__
@@ -126,7 +125,14 @@ class PGPE(BaseAlgorithm):
             require_at_least("anneal_over", anneal_over, 1)
         if chunk_size is not None:
             require_at_least("chunk_size", chunk_size, 1)
-        if not isinstance(env, str | None) and n_workers:
+        if isinstance(env, CreditAssignVectorEnv):
+            env = VectorEnvAdapter(env)
+        if not isinstance(env, str | VectorEnvAdapter | None):
+            raise ValueError(
+                f"PGPE trains in a credit-assignment vector environment or by its id, not in a "
+                f"{type(env).__name__}; use gymnasium.make_vec(id, num_envs=…)"
+            )
+        if isinstance(env, VectorEnvAdapter) and n_workers:
             raise ValueError("worker processes make their own environments: give an id as env")
         super().__init__(
             policy,
@@ -161,7 +167,9 @@ class PGPE(BaseAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        given = None if self.env is None else self.env.env
+        given = self.env.env if isinstance(self.env, VectorEnvAdapter) else None
+        assert self.seed is not None
+        assert isinstance(given, CreditAssignVectorEnv | None)
         settings = self._evaluator_settings()
         self._evaluator = Evaluator(settings, env=given)
         self.policy = self._evaluator.policy
@@ -176,6 +184,11 @@ class PGPE(BaseAlgorithm):
         )
 
     def _evaluator_settings(self) -> EvaluatorSettings:
+        if not issubclass(self.policy_class, TopDownPolicy):
+            raise ValueError(
+                f"PGPE evolves top-down networks, and {self.policy_class.__name__} has none: use "
+                f"TDCAPolicy, TDCARNNPolicy or another TopDownPolicy"
+            )
         device = {} if str(self.device) == "cpu" else {"device": str(self.device)}
         return EvaluatorSettings(
             env_id=self.env_id or "",
@@ -331,7 +344,10 @@ class PGPE(BaseAlgorithm):
         return ["policy", "optimizer"], ["stdev"]
 
     def save(  # type: ignore[override]
-        self, path: str | Path, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+        self,
+        path: str | Path,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
     ) -> None:
         """Save all that learning needs to go on; a file that was there is replaced at the end.
 
@@ -367,8 +383,9 @@ class PGPE(BaseAlgorithm):
         """
         target = Path(path)
         target = target if target.suffix else target.with_suffix(".zip")
+        adapter = None if env is None else VectorEnvAdapter(env)
         try:
-            model = super().load(target, env=env, device=device, **kwargs)
+            model = super().load(target, env=adapter, device=device, **kwargs)
             if model.version != __version__:
                 raise ValueError(f"saved by version {model.version}, this is {__version__}")
             return model
@@ -377,15 +394,6 @@ class PGPE(BaseAlgorithm):
                 f"{target} cannot be continued here ({error}): it is incomplete, or of another "
                 "version or environment; use another checkpoint, or start again"
             ) from error
-
-    @staticmethod
-    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if not isinstance(env, CreditAssignVectorEnv | VectorEnvAdapter):
-            raise ValueError(
-                f"PGPE trains in a credit-assignment vector environment or by its id, not in "
-                f"{type(env).__name__}; use gymnasium.make_vec(id, num_envs=…)"
-            )
-        return VectorEnvAdapter(env) if isinstance(env, CreditAssignVectorEnv) else env
 
 
 def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,5 @@
 """A progress bar that counts generations."""
 
-from typing import Self
-
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from tqdm.auto import tqdm

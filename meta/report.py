@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from agents import CreditPolicy
 from credit_envs.tasks.surfaces import SurfaceTask
-from meta.baselines import Score, Split, rule_scores, score, tuned_score
+from meta.baselines import Split, rule_scores, score, tuned_score
 from meta.climbing import GRID, climb
 from meta.evaluation import evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field
@@ -43,7 +44,7 @@ def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, A
     """Episode return by update on fresh lives: normal, constant, shuffled and frozen credits."""
     seeds = [FRESH_LIFE + i for i in range(NUM_CONTROL_LIVES)]
     evaluation = evaluate(policy, env_id, seeds, env_kwargs)
-    table = Table(title=f"{env_id}: episode return\nmean ± std of {len(seeds)} fresh lives, by credits")
+    table = Table(title=f"{env_id}: episode return\nmean ± std of {len(seeds)} fresh lives")
     for column in ("update", *evaluation.conditions):
         table.add_column(column, justify="right")
     returns = [curves.per_update["episode_return"] for curves in evaluation.conditions.values()]
@@ -131,8 +132,6 @@ def image_report(
 
 def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:
     """The surfaces of an environment and the id that its observations give each."""
-    import gymnasium
-
     task = gymnasium.make_vec(env_id, num_envs=1).task  # type: ignore[attr-defined]
     assert isinstance(task, SurfaceTask)
     count = len(task.surfaces)
@@ -142,6 +141,3 @@ def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:
 
 def _spread(values: NDArray[np.float64]) -> str:
     return f"{values.mean():.1f} ± {values.std():.1f}"
-
-
-__all__ = ["Report", "Score", "control_report", "image_report", "surface_report"]

@@ -15,6 +15,7 @@ import train
 from meta.pgpe import PGPE
 
 ROOT = Path(train.__file__).parent
+DIGITS = "CreditAssign-Digits-v0"
 QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
 
 
@@ -58,7 +59,7 @@ def test_control_shows_the_four_conditions(tmp_path, capsys):
 
 
 def test_a_rule_and_its_table(tmp_path, capsys):
-    arguments = ["--agent", "dfa", "--env", "CreditAssign-Digits-v0", "--logdir", str(tmp_path)]
+    arguments = ["--agent", "dfa", "--env", DIGITS, "--logdir", str(tmp_path)]
     assert train.main([*arguments, "--env-kwargs", "num_samples=100", "num_updates=10"]) == 0
     (row,) = json.loads((only_run(tmp_path) / "results.json").read_text())["rows"]
     assert len(row["test_accuracy"]) == 5
@@ -67,7 +68,7 @@ def test_a_rule_and_its_table(tmp_path, capsys):
 
 
 def test_images_stand_beside_the_baselines(tmp_path, capsys):
-    arguments = ["--agent", "tdca-mlp", "--env", "CreditAssign-Digits-v0", "--workers", "0"]
+    arguments = ["--agent", "tdca-mlp", "--env", DIGITS, "--workers", "0"]
     small = ["--env-kwargs", "num_samples=50", "num_updates=3", "hidden_sizes=(8,)"]
     assert train.main([*arguments, *small, "--generations", "1", "--logdir", str(tmp_path)]) == 0
     results = json.loads((only_run(tmp_path) / "results.json").read_text())
@@ -94,7 +95,7 @@ def test_list_and_help_teach(capsys):
         (["--agent", "tdca-rn"], "did you mean 'tdca-rnn'"),
         (["--agent", "tdca-mlp", "--env", "CreditAssign-MINST-v0"], "'CreditAssign-MNIST-v0'"),
         (["--agent", "tdca-mlp", "--env", "CreditAssign-CartPole-v0"], "use --agent tdca-rnn"),
-        (["--agent", "tdca-rnn", "--env", "CreditAssign-Digits-v0"], "use --agent tdca-mlp"),
+        (["--agent", "tdca-rnn", "--env", DIGITS], "use --agent tdca-mlp"),
         (["--agent", "dfa", "--env", "CreditAssign-Gaussian-v0"], "does not fit"),
         ([*QUICK, "0"], "at least 1"),
         ([*QUICK, "many"], "whole number"),
@@ -106,7 +107,14 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--device", "toaster"], "toaster"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (
-            ["--agent", "dfa", "--env", "CreditAssign-Digits-v0", "--env-kwargs", "num_samples=9999"],
+            [
+                "--agent",
+                "dfa",
+                "--env",
+                DIGITS,
+                "--env-kwargs",
+                "num_samples=9999",
+            ],
             "at most 1297",
         ),
     ],

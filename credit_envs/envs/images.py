@@ -151,7 +151,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             learning_rate=learning_rate,
             max_grad_norm=max_grad_norm,
             credit=credit,
-            credit_groups=credit_groups,
+            credit_groups=_groups(credit_groups),
             diffusion_sigma=diffusion_sigma,
             train_range=train_range,
             evaluate_held_out=evaluate_test,
@@ -191,11 +191,18 @@ def _dataset(name: DatasetName | None, data: Arrays | None, data_dir: str | Path
     return load(name, data_dir)
 
 
+def _groups(credit_groups: int | tuple[int, int]) -> int | tuple[int, int]:
+    sizes = require_sizes("credit_groups", credit_groups, allow_empty=False)
+    if len(sizes) > 2:
+        raise ValueError(f"credit_groups={credit_groups!r} must be a number or (rows, columns)")
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
 def _check_range(train_range: tuple[float, float], score_on: ScoreSplit) -> None:
-    start, stop = train_range
-    if not 0 <= start < stop <= 1:
+    pair = isinstance(train_range, list | tuple) and len(train_range) == 2
+    if not pair or not 0 <= train_range[0] < train_range[1] <= 1:
         raise ValueError(f"train_range={train_range!r} must be (start, stop), 0 ≤ start < stop ≤ 1")
-    if score_on == "validation" and (start, stop) == (0, 1):
+    if score_on == "validation" and tuple(train_range) == (0, 1):
         raise ValueError(
             'score_on="validation" needs training images outside train_range; '
             "leave some out, as in train_range=(0, 0.8)"

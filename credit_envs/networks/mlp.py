@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from credit_envs.networks.inputs import Inputs
+from credit_envs.networks.onednn import tanh
 
 
 class MLPBatch:
@@ -53,15 +54,18 @@ class MLPBatch:
             new(self.num_networks, units + 1, num_samples).fill_(1.0) for units in self.sizes[1:-1]
         ]
         # Holds the pre-activations on the way up and the local errors on the way down.
-        self._scratch = [new(self.num_networks, units, num_samples) for units in self.sizes[1:]]
+        # The first layer's comes with every forward pass.
+        self._scratch = [new(0)] + [
+            new(self.num_networks, units, num_samples) for units in self.sizes[2:]
+        ]
         self.probabilities = new(self.num_networks, self.sizes[-1], num_samples)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Log-probabilities of the classes on these samples, shape `(P, classes, N)`."""
         self._reserve(inputs.num_samples)
-        inputs.forward(self.weights[0], self._scratch[0])
+        self._scratch[0] = inputs.forward(self.weights[0])
         for layer, post in enumerate(self._post):
-            torch.tanh(self._scratch[layer], out=post[:, :-1])
+            tanh(self._scratch[layer], out=post[:, :-1])
             torch.bmm(self.weights[layer + 1], post, out=self._scratch[layer + 1])
         log_probabilities = torch.log_softmax(self._scratch[-1], dim=1)
         torch.exp(log_probabilities, out=self.probabilities)
@@ -87,8 +91,8 @@ class MLPBatch:
         *hidden_credits, output_credit = credits
         # The scratch no longer needs the pre-activations and holds the local errors c ⊙ f′.
         for post, error, credit in zip(self._post, self._scratch, hidden_credits, strict=False):
-            torch.mul(post[:, :-1], post[:, :-1], out=error)
-            torch.addcmul(credit, credit, error, value=-1.0, out=error)
+            # c · (1 − post²) in one pass.
+            torch.ops.aten.tanh_backward.grad_input(credit, post[:, :-1], grad_input=error)
         p, error = self.probabilities, self._scratch[-1]
         torch.mul(p, output_credit, out=error)
         expected = error.sum(dim=1, keepdim=True)

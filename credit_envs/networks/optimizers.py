@@ -5,11 +5,12 @@ global gradient-norm clip of `torch.nn.utils.clip_grad_norm_` applied to each ne
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 OptimizerName = Literal["adam", "momentum", "sgd"]
 
@@ -30,10 +31,6 @@ class InnerOptimizer(ABC):
         self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
         self.state = [torch.zeros_like(w) for w in self.weights * self.num_moments]
-        # Float64, for 1 − 0.999ᵗ loses four digits in float32 at the first updates.
-        self.updates = torch.zeros(
-            len(self.weights[0]), dtype=torch.float64, device=self.weights[0].device
-        )
 
     num_moments: int
 
@@ -41,13 +38,11 @@ class InnerOptimizer(ABC):
         """Forget the moments of these networks."""
         for moment in self.state:
             moment[networks] = 0.0
-        self.updates[networks] = 0.0
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Move the weights up `gradients`, shaped like them, which are overwritten."""
         if self.max_grad_norm is not None:
             self._clip(gradients, self.max_grad_norm)
-        self.updates += 1
         self._move(gradients)
 
     @staticmethod
@@ -88,24 +83,46 @@ class Adam(InnerOptimizer):
     """Kingma & Ba's Adam with β₁ = 0.9, β₂ = 0.999, ε = 1e-8, bias-corrected."""
 
     num_moments = 2
-    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(
+        self, weights: Sequence[Tensor], learning_rate: float, max_grad_norm: float | None
+    ) -> None:
+        super().__init__(weights, learning_rate, max_grad_norm)
+        # A parameter for each network and layer, because each network counts its own updates.
+        self._parameters = _one_by_one(self.weights)
+        self._first_moments = _one_by_one(self.state[: len(self.weights)])
+        self._second_moments = _one_by_one(self.state[len(self.weights) :])
+        self._updates = torch.zeros(
+            len(self.weights), len(self.weights[0]), device=self.weights[0].device
+        )
+
+    def reset(self, networks: slice) -> None:  # noqa: D102
+        super().reset(networks)
+        self._updates[:, networks] = 0.0
 
     def _move(self, gradients: Sequence[Tensor]) -> None:
-        layers = len(self.weights)
-        first_moments, second_moments = self.state[:layers], self.state[layers:]
-        # The corrections are folded into the step size and ε, which saves two passes:
-        # η·m̂/(√v̂ + ε) = (η·√c₂/c₁) · m/(√v + ε·√c₂), with c = 1 − βᵗ.
-        root = (1 - self.beta2**self.updates).sqrt()
-        rate = self.learning_rate * root / (1 - self.beta1**self.updates)
-        dtype = self.weights[0].dtype
-        epsilon = (self.epsilon * root).to(dtype).view(-1, 1, 1)
-        rate = rate.to(dtype).view(-1, 1, 1)
-        for w, g, m, v in zip(self.weights, gradients, first_moments, second_moments, strict=True):
-            m.lerp_(g, 1 - self.beta1)
-            v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-            torch.sqrt(v, out=g).add_(epsilon)
-            torch.div(m, g, out=g)
-            w.addcmul_(g, rate)
+        # Fused: one pass over each tensor instead of seven.
+        adam(
+            self._parameters,
+            _one_by_one(gradients),
+            self._first_moments,
+            self._second_moments,
+            [],
+            _one_by_one(self._updates),
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=True,
+        )
+
+
+def _one_by_one(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Views of the rows of each tensor."""
+    return [row for tensor in tensors for row in tensor.unbind()]
 
 
 _OPTIMIZERS: dict[str, type[InnerOptimizer]] = {"adam": Adam, "momentum": Momentum, "sgd": SGD}

@@ -53,8 +53,6 @@ class CartPole(Dynamics):
         self._positions, self._velocities = self.state[0::2], self.state[1::2]
         self._accelerations = torch.empty_like(self._velocities)
         self._reward = torch.ones_like(start[0], dtype=torch.float32)
-        # Of a cart that has left, time stands still.
-        self._time_step = torch.full_like(start[0], TIME_STEP)
 
     def see(self, out: Tensor) -> None:  # noqa: D102
         torch.mul(self.state, self._scale, out=out)
@@ -84,10 +82,8 @@ class CartPole(Dynamics):
             value=-POLE_MASS_LENGTH / TOTAL_MASS,
             out=acceleration,
         )
-        self._positions.addcmul_(self._velocities, self._time_step)
-        self._velocities.addcmul_(self._accelerations, self._time_step)
+        self._positions.add_(self._velocities, alpha=TIME_STEP)
+        self._velocities.add_(self._accelerations, alpha=TIME_STEP)
 
         has_left, has_fallen = self._positions.abs() > self._limits
-        over = has_left.logical_or_(has_fallen)
-        self._time_step.masked_fill_(over, 0.0)
-        return self._reward, over
+        return self._reward, has_left.logical_or_(has_fallen)

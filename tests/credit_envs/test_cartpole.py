@@ -152,9 +152,7 @@ def test_option_task_picks_the_variant():
 @pytest.mark.parametrize("variant", [0, 1])
 def test_credits_that_fit_the_variant_make_agents_balance(variant):
     """One fixed change of parameters serves one variant only."""
-    env = gymnasium.make_vec(
-        REVERSED, num_envs=8, num_updates=8, credit_scale=1.0, init_stdev=0.01
-    )
+    env = gymnasium.make_vec(REVERSED, num_envs=8, num_updates=8, credit_scale=1.0, init_stdev=0.01)
     _, info = env.reset(seed=0, options={"task": variant})
     for _ in range(7):
         *_, info = env.step(np.tile(BALANCING / 4, (8, 1)))
@@ -186,7 +184,7 @@ def test_others_keep_their_episode_when_one_life_starts():
 
 
 def test_long_after_the_end_all_is_finite():
-    """Carts that have left would fly off to infinity within some thousand steps."""
+    """Agents whose episode is over are stepped on for as long as one of them plays."""
     env = gymnasium.make_vec(NORMAL, num_envs=2, horizon=6000)
     env.reset(seed=0)
     action = np.zeros((2, 10), dtype=np.float32)

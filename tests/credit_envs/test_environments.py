@@ -305,6 +305,7 @@ def test_divergence_ends_one_life_and_leaves_the_others(make_vec, env_id, reward
         env.task.guess_metrics()
     )
     assert not any(key.startswith("test_") for key in final)
+    assert all(np.isfinite(value) for value in final.values())
     last_seen = info["final_obs"][0]
     assert env.single_observation_space.contains(last_seen)
 

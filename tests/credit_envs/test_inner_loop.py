@@ -126,19 +126,22 @@ def test_equals_reference_in_float32() -> None:
         torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=1e-5)
 
 
-def test_lives_are_the_same_one_by_one() -> None:
-    """Networks on their own data restart one at a time, and equal those on shared data."""
-    shared, own = make_task(), make_task()
+def test_a_network_that_restarts_lives_like_a_fresh_one() -> None:
+    """On data of its own, among others that go on; and just as it would on shared data."""
+    shared, own = make_task(init="kaiming"), make_task(init="kaiming")
     shared.start(np.array(SHARED), None, {})
-    own.start(np.array(OWN), np.arange(3), {})
-    credits = random_credits(shared)
-    own.update(credits, CREDIT_SCALE)
+    own.start(np.array(OWN), np.arange(NUM_NETWORKS), {})
+    own.update(random_credits(own), CREDIT_SCALE)
     own.start(np.array(SHARED[1:]), np.array([1, 2]), {})
+
+    credits = random_credits(shared)
+    # Each task has an order of samples of its own.
+    by_image = credits[:, np.argsort(shared.sample_indices[1])]
+    order_in_own = np.argsort(np.argsort(own.sample_indices[1]))
+    assert sorted(own.sample_indices[1]) == sorted(shared.sample_indices[1])
+    shared.update(credits, CREDIT_SCALE)
+    own.update(by_image[:, order_in_own], CREDIT_SCALE)
     for network in (1, 2):
-        order = np.argsort(shared.sample_indices[network])
-        back = np.argsort(np.argsort(own.sample_indices[network]))
-        for task, rows in ((shared, slice(None)), (own, order[back])):
-            task.update(credits[:, rows], CREDIT_SCALE) if network == 1 else None
         for one, other in zip(weights_of(shared, network), weights_of(own, network), strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=EXACT)
 

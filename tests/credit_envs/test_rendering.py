@@ -24,8 +24,9 @@ def test_frames_are_fresh_and_change(make, env_id):
 
 @every_id
 def test_vector_environment_draws_its_first_network(make, make_vec, env_id):
-    env, vector = make(env_id, render_mode="rgb_array"), make_vec(
-        env_id, 2, render_mode="rgb_array"
+    env, vector = (
+        make(env_id, render_mode="rgb_array"),
+        make_vec(env_id, 2, render_mode="rgb_array"),
     )
     env.reset(seed=4)
     vector.reset(seed=[4, 9])

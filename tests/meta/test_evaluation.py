@@ -94,7 +94,9 @@ def test_the_rate_is_chosen_on_validation_images(monkeypatch):
     seen = []
 
     def spy(policy, env_id, seeds, env_kwargs, conditions):
-        seen.append((env_kwargs["score_on"], env_kwargs["learning_rate"], env_kwargs["train_range"]))
+        seen.append(
+            (env_kwargs["score_on"], env_kwargs["learning_rate"], env_kwargs["train_range"])
+        )
         return evaluate(policy, env_id, seeds, env_kwargs, conditions)
 
     monkeypatch.setattr("meta.baselines.evaluate", spy)
