@@ -94,9 +94,7 @@ def _make_optimizer(
     if name == "adam":
         return torch.optim.Adam(parameters, learning_rate, maximize=True, fused=True)
     momentum = {"momentum": 0.9, "sgd": 0.0}[name]
-    return torch.optim.SGD(
-        parameters, learning_rate, momentum=momentum, maximize=True, fused=True
-    )
+    return torch.optim.SGD(parameters, learning_rate, momentum=momentum, maximize=True, fused=True)
 
 
 def top_down_rule(
@@ -139,9 +137,7 @@ def top_down_rule(
     return rule
 
 
-def literal_diffusion(
-    groups: int | tuple[int, int], neurons: int, sigma: float
-) -> Tensor:
+def literal_diffusion(groups: int | tuple[int, int], neurons: int, sigma: float) -> Tensor:
     """Eq. 2 of TDCA neuron by neuron and group by group, float64 `(neurons, groups)`.
 
     C · exp(−d²/σ²) from the centre of a group, and nothing to the neurons of other groups.

@@ -56,10 +56,10 @@ class OwnInputs(Inputs):
         self._samples[network, :-1] = samples
 
     def forward(self, weight: Tensor) -> Tensor:  # noqa: D102
-        return torch.bmm(weight, self._samples)
+        return product(weight, self._samples)
 
     def gradient(self, error: Tensor, scale: float, out: Tensor) -> None:  # noqa: D102
-        out.baddbmm_(error, self._samples.transpose(1, 2), beta=0, alpha=scale)
+        torch.mul(product(error, self._samples.transpose(1, 2)), scale, out=out)
 
 
 class _Step(NamedTuple):

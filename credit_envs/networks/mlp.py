@@ -5,6 +5,7 @@ contiguous samples, and every bias is a weight from an input that is always one.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class MLPBatch:
         self.sizes = tuple(sizes)
         self.weights = [
             torch.zeros(num_networks, outputs, inputs + 1, device=device, dtype=dtype)
-            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+            for inputs, outputs in pairwise(sizes)
         ]
         self._gradients = [torch.empty_like(w) for w in self.weights]
         self._num_samples = -1

@@ -14,6 +14,8 @@ _AVAILABLE = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 
+_LARGEST_PART = 2**17
+
 
 def _suits(*tensors: Tensor) -> bool:
     return _AVAILABLE and all(
@@ -23,9 +25,11 @@ def _suits(*tensors: Tensor) -> bool:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """`a @ b` of two matrices."""
+    """`a @ b` of two matrices, or of two batches of them."""
     if not _suits(a, b):
-        return torch.mm(a, b)
+        return torch.matmul(a, b)
+    if a.dim() == 3:
+        return torch.stack([product(left, right) for left, right in zip(a, b, strict=True)])
     # PyTorch's compiler emits this operator for linear layers: a @ weightᵀ.
     result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
     return result
@@ -36,7 +40,8 @@ def tanh(x: Tensor, out: Tensor | None = None) -> Tensor:
     if not _suits(x):
         return torch.tanh(x, out=out)
     out = torch.empty_like(x) if out is None else out
-    # Network by network, so that the copies to and from oneDNN's tensors stay in the cache.
-    for row, result in zip(x.unbind(), out.unbind(), strict=True):
-        result.copy_(row.to_mkldnn().tanh_().to_dense())
+    # In parts, so that the copies to and from oneDNN's tensors stay in the cache.
+    networks = max(1, _LARGEST_PART * len(x) // x.numel())
+    for part, result in zip(torch.split(x, networks), torch.split(out, networks), strict=True):
+        result.copy_(part.to_mkldnn().tanh_().to_dense())
     return out
