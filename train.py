@@ -227,7 +227,7 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
     model = make(run, recipe, workers)
     total = (run.config["generations"] or recipe.generations) * model.timesteps_per_generation
     total = run.config["timesteps"] or total
-    console.print(f"run folder: {run.folder}")
+    console.print(f"run folder: {run.folder}", soft_wrap=True)
     logger = configure(str(run.folder / "tensorboard"), ["tensorboard"])
     model.set_logger(logger)
 
@@ -377,8 +377,12 @@ def conclude(run: Run, report: Report, figures: Mapping[str, Any], model: PGPE |
         model.logger.close()
     results = run.write_results(report.results)
     console.print(report.table)
-    console.print(f"results: {results}\nfigures: {run.figures}")
-    console.print(f"TensorBoard: tensorboard --logdir {run.folder.parent}")
+    for line in (
+        f"results: {results}",
+        f"figures: {run.figures}",
+        f"TensorBoard: tensorboard --logdir {run.folder.parent}",
+    ):
+        console.print(line, soft_wrap=True)
 
 
 def list_agents() -> None:

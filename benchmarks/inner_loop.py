@@ -1,7 +1,7 @@
 """Speed of the inner loop: batched, without autograd, against one network at a time by autograd.
 
-    python -m benchmarks.inner_loop            # from the repository's root, about two minutes
-    python -m benchmarks.inner_loop --quick    # half a minute, rougher
+    python -m benchmarks.inner_loop            # from the repository's root, about half a minute
+    python -m benchmarks.inner_loop --quick    # ten seconds, rougher
 
 Trains 784-100-10 networks on MNIST subsets for 20 updates, each led by a 20-30-30-110 top-down
 network, on one thread. First it checks that both forms give the same weights (float64, 1e-10).
@@ -53,7 +53,7 @@ from credit_envs.tasks.classification import TrainingSettings
 
 SIZES = (784, 100, 10)
 TOP_DOWN_SIZES = (20, 30, 30, 110)
-LEARNING_RATE = {"adam": 0.01, "momentum": 0.2}
+LEARNING_RATE: dict[OptimizerName, float] = {"adam": 0.01, "momentum": 0.2}
 EXACT = 1e-10
 
 
@@ -201,7 +201,7 @@ def batched_life(
         learning_rate=LEARNING_RATE[optimizer],
         evaluate_test=False,
     )
-    policy = TDCAPolicy(env.single_observation_space, env.single_action_space)
+    policy = TDCAPolicy(env.task.observation_space, env.task.action_space)
 
     @torch.no_grad()
     def life() -> None:

@@ -16,6 +16,7 @@ from meta.baselines import Split, rule_scores, score, tuned_score
 from meta.climbing import GRID, climb
 from meta.evaluation import evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field
+from meta.replay import replay_in_gymnasium
 
 FRESH_LIFE = 2**40
 """Lives from here on are met by no outer loop, whose own life seeds stay below 2³²."""
@@ -51,7 +52,17 @@ def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, A
     for update in range(returns[0].shape[1]):
         table.add_row(str(update), *[_spread(values[:, update]) for values in returns])
     figure = control_conditions(evaluation.conditions, "episode_return")
-    results = {"lives": len(seeds), "conditions": evaluation.to_json()}
+    batched, replayed = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)
+    same = int((batched == replayed).sum())
+    table.caption = (
+        f"replayed in Gymnasium's CartPole-v1: {_spread(replayed)} after the last update, "
+        f"the same return in {same} of {len(seeds)} lives"
+    )
+    results = {
+        "lives": len(seeds),
+        "conditions": evaluation.to_json(),
+        "replayed_in_gymnasium": {"mean": float(replayed.mean()), "same_return": same},
+    }
     return Report(table, results, {"controls.png": figure})
 
 

@@ -8,13 +8,12 @@ of their vector width. Elsewhere, and for other types and autograd, this is plai
 import torch
 from torch import Tensor
 
-_AVAILABLE = (
-    torch.backends.mkldnn.is_available()
-    and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_AVAILABLE = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(
+    torch.ops.mkldnn, "_linear_pointwise"
 )
 
 _LARGEST_PART = 2**17
+"""Elements of a part: 512 KiB."""
 
 
 def _suits(*tensors: Tensor) -> bool:

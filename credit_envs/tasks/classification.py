@@ -194,7 +194,7 @@ class ClassificationTask(Task):
         return self._observation.transpose(1, 2)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
-        credits = action.transpose(1, 2).split(self._credit_sizes, dim=1)
+        credits = torch.split(action.transpose(1, 2), self._credit_sizes, dim=1)
         spread = [
             credit if kernel is None else torch.matmul(kernel, credit)
             for credit, kernel in zip(credits, self._kernels, strict=True)

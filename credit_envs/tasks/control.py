@@ -140,13 +140,13 @@ class ControlTask(Task):
             np.arange(0) if which is None else np.setdiff1d(np.arange(self.num_networks), which)
         )
         kept = [record[..., others] for record in (self._rows, self.episode_return)]
-        starts = self._draw_starts()
+        starts = self.episode_starts()
         self.dynamics.begin(starts, torch.as_tensor(self.task_index, device=self.device))
         self._run_episode()
         for record, old in zip((self._rows, self.episode_return), kept, strict=True):
             record[..., others] = old
 
-    def _draw_starts(self) -> Tensor:
+    def episode_starts(self) -> Tensor:
         """Where this episode of each life starts, `(state, P)`; a function of life and episode."""
         rows, row = unique_lives(self._seeds, self._episode)
         starts = [
@@ -156,7 +156,7 @@ class ControlTask(Task):
         return torch.as_tensor(np.stack(starts)[row].T.copy(), device=self.device)
 
     def _run_episode(self) -> None:
-        dynamics, rows, layers = self.dynamics, self._rows, self._layers()
+        dynamics, rows, layers = self.dynamics, self._rows, self.layers()
         seen, acted = dynamics.state_size, dynamics.state_size + dynamics.action_size
         alive = torch.ones_like(self.episode_return)
         rows[:, -1] = 1.0
@@ -173,7 +173,7 @@ class ControlTask(Task):
             alive.masked_fill_(terminated, 0.0)
         self.episode_return = rows[:, -2].sum(0)
 
-    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
         """Weights `(outputs, inputs, P)` and biases `(outputs, P)` of the agents' networks."""
         lengths = [outputs * inputs for outputs, inputs in self._shapes]
         parts = zip(torch.split(self._parameters, lengths), self._shapes, strict=True)

@@ -76,7 +76,7 @@ def test_record_of_an_episode_is_what_gymnasium_plays(env_id):
     for _ in range(2):
         action = BALANCING + np.random.default_rng(0).normal(0, 1, (num_envs, 10))
         observation, *_, info = env.step(action.astype(np.float32))
-        starts = task._draw_starts().numpy()
+        starts = task.episode_starts().numpy()
         returns = []
         for i in range(num_envs):
             reverse = bool(reset_info["task"][i]) and env_id == REVERSED

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.reference_inner_loop import literal_diffusion
 from credit_envs.networks import OptimizerName, diffusion_kernel, make_optimizer
+from credit_envs.networks.onednn import product, tanh
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,37 @@ def test_optimizers_clip_each_network_on_its_own(name: OptimizerName) -> None:
     if name == "sgd":
         norm = torch.cat([weight[0].flatten() for weight in disturbed]).norm()
         assert norm.item() == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 500, 300), (1, 1), (0, 4)])
+def test_tanh_is_exact_to_the_last_digit(shape: tuple[int, ...]) -> None:
+    x = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    tiny = x * 1e-16
+    for values in (x, tiny):
+        exact = values.double().tanh()
+        padded = torch.full((*shape[:-1], shape[-1] + 1), 7.0)
+        out = padded[..., :-1]
+        for result in (tanh(values), tanh(values, out=out)):
+            torch.testing.assert_close(result.double(), exact, rtol=3e-7, atol=0)
+        assert (padded[..., -1] == 7.0).all()
+
+
+def test_tanh_and_product_have_gradients() -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    tanh(x).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 1 - x.detach().tanh() ** 2)
+    x.grad = None
+    product(x, torch.ones(4, 2)).sum().backward()
+    torch.testing.assert_close(x.grad, torch.full_like(x, 2.0))
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_product_of_views(batch: tuple[int, ...]) -> None:
+    """Transposed and cut out of larger tensors, as the first layer uses it."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(*batch, 6, 40, generator=generator)[..., 3:33]
+    b = torch.randn(*batch, 7, 30, generator=generator).transpose(-1, -2)
+    expected = (a.double() @ b.double()).float()
+    torch.testing.assert_close(product(a, b), expected, rtol=1e-5, atol=1e-5)
+    assert product(a[..., :0], b[..., :0, :]).eq(0).all()
