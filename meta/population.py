@@ -19,7 +19,7 @@ from agents import TopDownPolicy
 from credit_envs import CreditAssignVectorEnv
 
 # Enough candidates to fill the processor, few enough that their tensors stay in its cache.
-_CANDIDATES_TOGETHER, _CANDIDATES_ON_SHARED_DATA = 16, 8
+_CANDIDATES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def make_env(settings: EvaluatorSettings) -> CreditAssignVectorEnv:
     """The vector environment for a chunk of candidates."""
     probe = gymnasium.make(settings.env_id, disable_env_checker=True, **settings.env_kwargs)
     together = probe.unwrapped.vector.task.lives_together  # type: ignore[attr-defined]
-    usual = _CANDIDATES_TOGETHER if together else _CANDIDATES_ON_SHARED_DATA
-    chunk_size = min(settings.chunk_size or usual, settings.population_size)
+
+    chunk_size = min(settings.chunk_size or _CANDIDATES_AT_ONCE, settings.population_size)
     num_envs = chunk_size * settings.lives if together else chunk_size
     env = gymnasium.make_vec(settings.env_id, num_envs=num_envs, **settings.env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
