@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from meta.files import atomic_path
+from credit_envs.files import atomic_path
 from meta.runs import provenance
 
 TRAIN = Path(__file__).parent.parent / "train.py"

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
 from credit_envs import CreditAssignVectorEnv, __version__
 from credit_envs.checks import require_at_least, require_one_of, require_positive
-from meta.files import atomic_path
+from credit_envs.files import atomic_path
 from meta.optimizers import CenterOptimizerName, make_center_optimizer
 from meta.population import Evaluator, EvaluatorSettings, Generation
 from meta.progress import GenerationProgress

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from meta.files import atomic_path
+from credit_envs.files import atomic_path
 
 _PACKAGES = ("credit-envs", "torch", "gymnasium", "stable-baselines3", "numpy")
 

@@ -1,6 +1,5 @@
 """Decoded copies of splits that take long to decode."""
 
-import io
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from credit_envs.datasets.atomic import write_atomically
 from credit_envs.datasets.read import Split
+from credit_envs.files import atomic_path
 
 # What numpy and zipfile raise for a damaged file; zipfile compares the checksums it keeps.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
@@ -34,8 +33,6 @@ def keep_decoded(copy: Path, sources: Iterable[Path], decode: Callable[[], Split
         if str(kept["stamp"]) == stamp:
             return kept["x"], kept["y"]
     x, y = decode()
-    buffer = io.BytesIO()
-    np.savez(buffer, stamp=stamp, x=x, y=y)
-    with suppress(OSError):
-        write_atomically(copy, buffer.getbuffer())
+    with suppress(OSError), atomic_path(copy) as unfinished:
+        np.savez(unfinished, stamp=stamp, x=x, y=y)
     return x, y

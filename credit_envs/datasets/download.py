@@ -9,8 +9,8 @@ from typing import Any
 from pooch.core import retrieve
 from pooch.downloaders import HTTPDownloader
 
-from credit_envs.datasets.atomic import write_atomically
 from credit_envs.datasets.catalogue import SourceSet
+from credit_envs.files import atomic_path
 
 #: Seconds after which a server that has not answered counts as out of reach.
 PATIENCE = 6.0
@@ -73,5 +73,6 @@ def _unpack(archive: Path, source_set: SourceSet, cache_dir: Path) -> None:
         for file in source_set.files:
             member = tar.extractfile(file.path)
             assert member is not None, "the archive had the right checksum"
-            write_atomically(cache_dir / file.path, member.read())
+            with atomic_path(cache_dir / file.path) as unfinished:
+                unfinished.write_bytes(member.read())
     archive.unlink()
