@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import configure
 import credit_envs
 from agents import CreditPolicy
 from credit_envs.checks import nearest
+from credit_envs.datasets import CorruptDataError
 from meta.baselines import Split, image_counts, spaces, split_images
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
@@ -210,6 +211,8 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """Make the environment once, to refuse bad arguments before anything is written."""
     try:
         gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
+    except CorruptDataError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise Misuse(f"--env-kwargs: {error}") from error
 

@@ -56,6 +56,7 @@ def accuracy_curves(scores: Sequence[Score]) -> Figure:
         mean, stdev = 100 * score.curve.mean(0), 100 * score.curve.std(0)
         _band(axes, update, mean, stdev, score.method, f"C{index}")
     axes.set(xlabel="update", ylabel="training accuracy / %", title="inner loop, fresh subsets")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 

@@ -141,6 +141,20 @@ def test_failures_are_one_line(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
+def test_missing_and_damaged_data_are_failures(tmp_path, capsys):
+    data = f"data_dir={tmp_path}"
+    assert train.main(["--agent", "dfa", "--env-kwargs", data]) == train.FAILED
+    assert "train-images-idx3-ubyte" in capsys.readouterr().err
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{part}-ubyte").write_bytes(b"not an image")
+    assert train.main(["--agent", "dfa", "--env-kwargs", data]) == train.FAILED
+    error = capsys.readouterr().err
+    assert str(raw) in error
+    assert len(error.strip().splitlines()) == 1
+
+
 def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys):
     assert train.main([*QUICK, "1", "--logdir", str(tmp_path)]) == 0
     folder = only_run(tmp_path)
