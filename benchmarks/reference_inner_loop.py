@@ -222,11 +222,8 @@ def reference_life(
 def weights_of(task: ClassificationTask, network: int) -> list[Tensor]:
     """A network's weights with the features in their natural order."""
     assert task.inputs is not None
-    first, *others = (weight[network].clone() for weight in task.network.weights)
-    natural = torch.empty_like(first)
-    natural[:, task.inputs.feature_order] = first[:, :-1]
-    natural[:, -1] = first[:, -1]
-    return [natural, *others]
+    first, *others = task.network.weights
+    return [weight[network].clone() for weight in (task.inputs.natural(first), *others)]
 
 
 def standardise(dataset: Dataset, images: NDArray[Any]) -> NDArray[np.float64]:

@@ -12,26 +12,39 @@ import torch
 from torch import Tensor
 
 from credit_envs.networks.onednn import product
+from credit_envs.networks.optimizers import frobenius_norm
 
 
 class Inputs(ABC):
-    """N samples in columns, for P networks.
+    """N samples in columns, for P networks, and how the first weights W that read them are kept.
 
     Attributes:
         num_samples: N.
-        feature_order: the feature that each column of the first weights reads.
+        num_columns: of the tensor `(P, units, num_columns)` that stands for W.
     """
 
     num_samples: int
-    feature_order: Tensor
+    num_columns: int
 
     @abstractmethod
     def forward(self, weight: Tensor) -> Tensor:
-        """`weight @ [x; 1]`: `(P, units, features + 1)` to a new `(P, units, N)`."""
+        """`W @ [x; 1]`, a new tensor of shape `(P, units, N)`."""
 
     @abstractmethod
     def gradient(self, error: Tensor, scale: float, out: Tensor) -> None:
-        """`out = scale · error @ [x; 1]ᵀ`: `(P, units, N)` to `(P, units, features + 1)`."""
+        """`scale · error @ [x; 1]ᵀ`, for errors `(P, units, N)`, in the form in which W is kept."""
+
+    def norm(self, gradient: Tensor) -> Tensor:
+        """Frobenius norm of each network's gradient, shape `(P,)`."""
+        return frobenius_norm(gradient)
+
+    @abstractmethod
+    def natural(self, weight: Tensor) -> Tensor:
+        """W itself, `(P, units, features + 1)`, features in their own order and the bias last."""
+
+    @abstractmethod
+    def kept(self, natural: Tensor) -> Tensor:
+        """The form in which W is kept."""
 
 
 class OwnInputs(Inputs):
@@ -48,7 +61,7 @@ class OwnInputs(Inputs):
         self, num_networks: int, num_features: int, num_samples: int, like: Tensor
     ) -> None:
         self.num_samples = num_samples
-        self.feature_order = torch.arange(num_features, device=like.device)
+        self.num_columns = num_features + 1
         self._samples = like.new_ones(num_networks, num_features + 1, num_samples)
 
     def set(self, network: int, samples: Tensor) -> None:
@@ -60,6 +73,56 @@ class OwnInputs(Inputs):
 
     def gradient(self, error: Tensor, scale: float, out: Tensor) -> None:  # noqa: D102
         torch.mul(product(error, self._samples.transpose(1, 2)), scale, out=out)
+
+    def natural(self, weight: Tensor) -> Tensor:  # noqa: D102
+        return weight
+
+    def kept(self, natural: Tensor) -> Tensor:  # noqa: D102
+        return natural
+
+
+class GramInputs(Inputs):
+    """The same samples for all networks, known by their inner products alone.
+
+    First weights that start at zero and move by SGD or momentum are always a combination of the
+    samples, W = A·Xᵀ with X = [x; 1]. So their coefficients A and the pre-activations W·X = A·K
+    are kept, with the Gram matrix K = XᵀX, and W is never written down. Both move linearly:
+
+        gradient of A: D,   of A·K: D·K,   |D·Xᵀ|² = sum( D ∘ (D·K) ),
+
+    which is one product of N columns per update in place of two of all features: the faster the
+    fewer the samples. Exact for SGD and momentum, clipped or not; not for Adam, which rescales
+    every weight on its own.
+
+    Args:
+        samples: `(features, N)`.
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        self.num_samples = samples.shape[1]
+        self.num_columns = 2 * self.num_samples
+        self._samples = torch.cat([samples, samples.new_ones(1, self.num_samples)])
+        self._gram = self._samples.T @ self._samples
+
+    def forward(self, weight: Tensor) -> Tensor:  # noqa: D102
+        return weight[:, :, self.num_samples :].clone()
+
+    def gradient(self, error: Tensor, scale: float, out: Tensor) -> None:  # noqa: D102
+        torch.mul(error, scale, out=out[:, :, : self.num_samples])
+        through = product(error.view(-1, self.num_samples), self._gram).view_as(error)
+        torch.mul(through, scale, out=out[:, :, self.num_samples :])
+
+    def norm(self, gradient: Tensor) -> Tensor:  # noqa: D102
+        coefficients, through = gradient.chunk(2, dim=2)
+        return (coefficients * through).sum((1, 2)).clamp(min=0).sqrt()
+
+    def natural(self, weight: Tensor) -> Tensor:  # noqa: D102
+        return weight[:, :, : self.num_samples] @ self._samples.T
+
+    def kept(self, natural: Tensor) -> Tensor:
+        """Zeros; no other weights are combinations of the samples."""
+        assert not natural.any()
+        return natural.new_zeros(*natural.shape[:2], self.num_columns)
 
 
 class _Step(NamedTuple):
@@ -94,11 +157,12 @@ class SharedInputs(Inputs):
 
     def __init__(self, samples: Tensor) -> None:
         num_features, self.num_samples = samples.shape
+        self.num_columns = num_features + 1
         background = samples.median(dim=1).values
         varies = samples != background[:, None]
-        self.feature_order = varies.sum(1).argsort(stable=True)
+        self._feature_order = varies.sum(1).argsort(stable=True)
         # A sample comes the earlier, the rarer a feature leaves the background in it.
-        varies = varies[self.feature_order]
+        varies = varies[self._feature_order]
         never = torch.full((1, self.num_samples), True, device=samples.device)
         first = torch.cat([varies, never]).to(torch.int8).argmax(0)
         self.sample_order = first.argsort(stable=True)
@@ -106,8 +170,8 @@ class SharedInputs(Inputs):
         counts = torch.arange(num_features + 1, device=samples.device)
         touched = torch.searchsorted(first[self.sample_order], counts)
 
-        ordered = samples[self.feature_order][:, self.sample_order]
-        background = background[self.feature_order]
+        ordered = samples[self._feature_order][:, self.sample_order]
+        background = background[self._feature_order]
         self._steps = []
         begin = multiplied = 0
         for end in _place_steps(touched.tolist(), self.num_samples):
@@ -143,6 +207,14 @@ class SharedInputs(Inputs):
         for step in self._steps:
             change = product(rows[:, step.samples], step.difference.T)
             rare[:, step.features].add_(change, alpha=scale)
+
+    def natural(self, weight: Tensor) -> Tensor:  # noqa: D102
+        natural = weight.clone()
+        natural[:, :, self._feature_order] = weight[:, :, :-1]
+        return natural
+
+    def kept(self, natural: Tensor) -> Tensor:  # noqa: D102
+        return torch.cat([natural[:, :, self._feature_order], natural[:, :, -1:]], dim=2)
 
 
 _MOST_STEPS = 3

@@ -5,7 +5,6 @@ contiguous samples, and every bias is a weight from an input that is always one.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -20,26 +19,30 @@ class MLPBatch:
     Args:
         num_networks: P.
         sizes: units per layer, inputs first: `(784, 100, 10)`.
+        first_columns: columns in which the first weights are kept, see `Inputs`.
         device: where the tensors live.
         dtype: float32, or float64 for checks.
 
     Attributes:
-        weights: one tensor per layer of shape `(P, outputs, inputs + 1)`; the last column is the
-            bias. Changed in place by the inner optimiser.
+        weights: one tensor per layer, changed in place by the inner optimiser. Of shape
+            `(P, outputs, inputs + 1)`, the last column being the bias, but for the first, which
+            is as its `Inputs` keep it.
     """
 
     def __init__(
         self,
         num_networks: int,
         sizes: Sequence[int],
+        first_columns: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.num_networks = num_networks
         self.sizes = tuple(sizes)
+        columns = (first_columns, *(units + 1 for units in sizes[1:-1]))
         self.weights = [
-            torch.zeros(num_networks, outputs, inputs + 1, device=device, dtype=dtype)
-            for inputs, outputs in pairwise(sizes)
+            torch.zeros(num_networks, outputs, inputs, device=device, dtype=dtype)
+            for inputs, outputs in zip(columns, sizes[1:], strict=True)
         ]
         self._gradients = [torch.empty_like(w) for w in self.weights]
         self._num_samples = -1
@@ -106,13 +109,14 @@ class MLPBatch:
             )
         return self._gradients
 
-    def predict(self, samples: Tensor) -> Tensor:
+    def predict(self, inputs: Inputs, samples: Tensor) -> Tensor:
         """Log-probabilities on other samples than those it trains on, shape `(P, classes, N)`.
 
         Args:
-            samples: `(features, N)`, in the feature order of the training samples.
+            inputs: as given to `forward`.
+            samples: `(features, N)`.
         """
-        first, *others = self.weights
+        first, *others = inputs.natural(self.weights[0]), *self.weights[1:]
         pre = torch.matmul(first[:, :, :-1], samples).add_(first[:, :, -1:])
         for weight in others:
             pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], pre.tanh_())

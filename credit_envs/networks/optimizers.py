@@ -5,7 +5,7 @@ global gradient-norm clip of `torch.nn.utils.clip_grad_norm_` applied to each ne
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -13,6 +13,12 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 OptimizerName = Literal["adam", "momentum", "sgd"]
+
+
+def frobenius_norm(gradient: Tensor) -> Tensor:
+    """Of each network's gradient `(P, outputs, inputs)`, shape `(P,)`."""
+    norm: Tensor = torch.linalg.vector_norm(gradient, dim=(1, 2))
+    return norm
 
 
 class InnerOptimizer(ABC):
@@ -39,16 +45,26 @@ class InnerOptimizer(ABC):
         for moment in self.state:
             moment[networks] = 0.0
 
-    def step(self, gradients: Sequence[Tensor]) -> None:
-        """Move the weights up `gradients`, shaped like them, which are overwritten."""
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        first_norm: Callable[[Tensor], Tensor] = frobenius_norm,
+    ) -> None:
+        """Move the weights up `gradients`.
+
+        Args:
+            gradients: shaped like the weights; overwritten.
+            first_norm: the norms `(P,)` of the first layer's gradients, which may be kept in
+                another form than that of the weights (see `Inputs.norm`).
+        """
         if self.max_grad_norm is not None:
-            self._clip(gradients, self.max_grad_norm)
+            self._clip(gradients, first_norm(gradients[0]), self.max_grad_norm)
         self._move(gradients)
 
     @staticmethod
-    def _clip(gradients: Sequence[Tensor], max_norm: float) -> None:
-        layers = [torch.linalg.vector_norm(gradient, dim=(1, 2)) for gradient in gradients]
-        norm = torch.stack(layers).norm(dim=0)
+    def _clip(gradients: Sequence[Tensor], first: Tensor, max_norm: float) -> None:
+        others = [frobenius_norm(gradient) for gradient in gradients[1:]]
+        norm = torch.stack([first, *others]).norm(dim=0)
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale.view(-1, 1, 1))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from credit_envs.datasets import Dataset
 from credit_envs.networks import (
+    GramInputs,
     Inputs,
     MLPBatch,
     OptimizerName,
@@ -101,9 +102,17 @@ class ClassificationTask(Task):
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
         self.inputs: Inputs | None = None
         self._shared_life: int | None = None
-        self.network = MLPBatch(num_networks, sizes, device, dtype)
+        self._build(num_inputs + 1)
+
+    def _build(self, first_columns: int) -> None:
+        self.network = MLPBatch(
+            self.num_networks, self._sizes, first_columns, self.device, self._dtype
+        )
         self.optimizer = make_optimizer(
-            settings.optimizer, self.network.weights, settings.learning_rate, settings.max_grad_norm
+            self.settings.optimizer,
+            self.network.weights,
+            self.settings.learning_rate,
+            self.settings.max_grad_norm,
         )
 
     # ------------------------------------------------------------------ lives
@@ -123,9 +132,14 @@ class ClassificationTask(Task):
         indices = self._draw_subset(rng)
         # The candidates of a generation come in several batches, all with the same life.
         if seed != self._shared_life:
-            inputs = SharedInputs(self._standardise(self.dataset.x_train[indices]))
-            indices = indices[inputs.sample_order.cpu().numpy()]
-            self.inputs, self._shared_life = inputs, seed
+            samples = self._standardise(self.dataset.x_train[indices])
+            if self._gram_pays():
+                self._take(GramInputs(samples))
+            else:
+                inputs = SharedInputs(samples)
+                indices = indices[inputs.sample_order.cpu().numpy()]
+                self._take(inputs)
+            self._shared_life = seed
             self._set_samples(slice(None), indices)
         self._initialise(rng, slice(None))
 
@@ -137,13 +151,24 @@ class ClassificationTask(Task):
                 raise RuntimeError("networks on shared data start together: reset all of them")
             n = self.settings.num_samples
             inputs = OwnInputs(self.num_networks, self._sizes[0], n, self._observation)
-            self.inputs, self._shared_life = inputs, None
+            self._take(inputs)
+            self._shared_life = None
         for network, seed in zip(which, seeds, strict=True):
             rng = np.random.default_rng(seed)
             indices = self._draw_subset(rng)
             inputs.set(network, self._standardise(self.dataset.x_train[indices]))
             self._set_samples(slice(network, network + 1), indices)
             self._initialise(rng, slice(network, network + 1))
+
+    def _gram_pays(self) -> bool:
+        """Whether the Gram form is exact here, and has fewer columns to multiply."""
+        linear = self.settings.optimizer in ("sgd", "momentum") and self.settings.init == "zero"
+        return linear and self.settings.num_samples <= self._sizes[0]
+
+    def _take(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        if inputs.num_columns != self.network.weights[0].shape[2]:
+            self._build(inputs.num_columns)
 
     def _set_samples(self, networks: slice, indices: NDArray[np.int64]) -> None:
         self.sample_indices[networks] = indices
@@ -153,12 +178,15 @@ class ClassificationTask(Task):
 
     def _initialise(self, rng: np.random.Generator, networks: slice) -> None:
         assert self.inputs is not None
-        order = self.inputs.feature_order.cpu().numpy()
         for layer, weight in enumerate(self.network.weights):
-            values = _INITIALISERS[self.settings.init](rng, tuple(weight.shape[1:]))
-            if layer == 0:
-                values[:, :-1] = values[:, order]
-            weight[networks] = torch.as_tensor(values, dtype=self._dtype, device=self.device)
+            values = torch.as_tensor(
+                _INITIALISERS[self.settings.init](
+                    rng, (1, self._sizes[layer + 1], self._sizes[layer] + 1)
+                ),
+                dtype=self._dtype,
+                device=self.device,
+            )
+            weight[networks] = self.inputs.kept(values) if layer == 0 else values
         self.optimizer.reset(networks)
 
     def _training_pool(self) -> NDArray[np.int64]:
@@ -201,7 +229,7 @@ class ClassificationTask(Task):
         ]
         assert self.inputs is not None
         gradients = self.network.local_gradients(self.inputs, spread, credit_scale)
-        self.optimizer.step(gradients)
+        self.optimizer.step(gradients, self.inputs.norm)
         self._forward()
 
     def _diffusion_kernels(self) -> list[Tensor | None]:
@@ -244,9 +272,9 @@ class ClassificationTask(Task):
         losses, correct = [], []
         for start in range(0, len(images), _SAMPLES_SCORED_AT_ONCE):
             block = slice(start, start + _SAMPLES_SCORED_AT_ONCE)
-            samples = self._standardise(images[block])[self.inputs.feature_order]
+            samples = self._standardise(images[block])
             answers = torch.tensor(labels[block], device=self.device)
-            predicted = self.network.predict(samples)
+            predicted = self.network.predict(self.inputs, samples)
             picked = predicted.gather(1, answers.expand(self.num_networks, 1, -1))
             losses.append(-picked.sum((1, 2)))
             correct.append((predicted.argmax(1) == answers).sum(1))
@@ -279,7 +307,7 @@ def _near_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.f
 
 def _kaiming(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """PyTorch's default for linear layers: Kaiming uniform with a = √5, biases alike."""
-    bound = (shape[1] - 1) ** -0.5
+    bound = (shape[-1] - 1) ** -0.5
     return rng.uniform(-bound, bound, shape)
 
 

@@ -19,7 +19,7 @@ from benchmarks.reference_inner_loop import (
 )
 from credit_envs.datasets import Dataset, from_arrays
 from credit_envs.environment import CreditAssignVectorEnv
-from credit_envs.networks import OwnInputs, SharedInputs
+from credit_envs.networks import GramInputs, OwnInputs, SharedInputs
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
 
@@ -82,7 +82,27 @@ def test_equals_reference(
 ) -> None:
     task = make_task(data, optimizer=optimizer, max_grad_norm=max_grad_norm)
     assert difference_from_reference(task, seeds, random_betas(task), NUM_UPDATES) < EXACT
-    assert isinstance(task.inputs, SharedInputs if seeds == SHARED else OwnInputs)
+    gram = optimizer != "adam" and NUM_SAMPLES <= int(np.prod(DATA[data].x_train.shape[1:]))
+    shared = GramInputs if gram else SharedInputs
+    assert isinstance(task.inputs, shared if seeds == SHARED else OwnInputs)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.3, None])
+@pytest.mark.parametrize("optimizer", ["momentum", "sgd"])
+def test_a_task_goes_from_gram_form_to_own_data_and_back(
+    optimizer: str, max_grad_norm: float | None
+) -> None:
+    task = make_task(optimizer=optimizer, max_grad_norm=max_grad_norm, hidden_sizes=(16, 9))
+    betas = random_betas(task)
+    assert difference_from_reference(task, SHARED, betas, NUM_UPDATES) < EXACT
+    gram_scores = task.final_metrics()
+    two_the_same = [*SHARED[:-1], SHARED[0] + 1]
+    assert difference_from_reference(task, two_the_same, betas, NUM_UPDATES) < EXACT
+    assert isinstance(task.inputs, OwnInputs)
+    for name, scores in task.final_metrics().items():
+        torch.testing.assert_close(scores[:2], gram_scores[name][:2], rtol=0, atol=EXACT)
+    assert difference_from_reference(task, SHARED, betas, NUM_UPDATES) < EXACT
+    assert isinstance(task.inputs, GramInputs)
 
 
 @pytest.mark.parametrize("init", ["zero", "near-zero", "kaiming"])
@@ -258,18 +278,19 @@ def test_shared_inputs_equal_the_dense_product(name: str, dtype: torch.dtype) ->
     generator = torch.Generator().manual_seed(4)
     weight = torch.randn(2, 5, features + 1, generator=generator, dtype=dtype)
     error = torch.randn(2, 5, n, generator=generator, dtype=dtype)
-    kept = weight.clone()
-    ordered = samples[inputs.feature_order][:, inputs.sample_order]
-    ordered = torch.cat([ordered, ordered.new_ones(1, n)])
+    ordered = torch.cat([samples[:, inputs.sample_order], samples.new_ones(1, n)])
 
     tolerance = EXACT if dtype == torch.float64 else 1e-4
-    pre = inputs.forward(weight)
+    kept = inputs.kept(weight)
+    assert torch.equal(inputs.natural(kept), weight)
+    pre = inputs.forward(kept)
     torch.testing.assert_close(pre, weight @ ordered, rtol=0, atol=tolerance)
-    assert torch.equal(weight, kept)
+    assert torch.equal(inputs.natural(kept), weight)
     gradient = torch.full_like(weight, torch.nan)
     inputs.gradient(error, 0.3, gradient)
-    torch.testing.assert_close(gradient, 0.3 * error @ ordered.T, rtol=0, atol=tolerance)
-    assert sorted(inputs.feature_order.tolist()) == list(range(features))
+    expected = 0.3 * error @ ordered.T
+    torch.testing.assert_close(inputs.natural(gradient), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(inputs.norm(gradient), expected.flatten(1).norm(dim=1))
     assert sorted(inputs.sample_order.tolist()) == list(range(n))
 
 
