@@ -378,7 +378,8 @@ def conclude(run: Run, report: Report, figures: Mapping[str, Any], model: PGPE |
     if model is not None:
         model.logger.dump(model.num_timesteps)
         model.logger.close()
-    results = run.write_results(report.results)
+    learned = {"learning_seconds": round(model.seconds, 1)} if model is not None else {}
+    results = run.write_results({**report.results, **learned})
     console.print(report.table)
     for line in (
         f"results: {results}",

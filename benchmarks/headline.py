@@ -108,8 +108,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     rows = [row for row in ROWS if not arguments.only or row.env_id in arguments.only]
-    print("| environment | agent | figures: mean ± std over seeds | seconds |")
-    print("|---|---|---|---|")
+    print("| environment | agent | mean ± std over seeds | learning, s | in all, s |")
+    print("|---|---|---|---|---|")
     for row in rows:
         runs = [
             run(row, seed, arguments.logdir, arguments.quick) for seed in range(arguments.seeds)
@@ -147,8 +147,11 @@ def line(row: Row, runs: Sequence[Results]) -> str:
     for name, measure in row.measures.items():
         values = np.array([measure(results) for results in runs])
         cells.append(f"{name} {values.mean():.1f} ± {values.std():.1f}")
-    seconds = [results["seconds"] for results in runs]
-    return f"| {row.env_id} | {row.agent} | {'; '.join(cells)} | {np.mean(seconds):.0f} |"
+    learning, total = (
+        f"{np.mean([results[key] for results in runs]):.0f}"
+        for key in ("learning_seconds", "seconds")
+    )
+    return f"| {row.env_id} | {row.agent} | {'; '.join(cells)} | {learning} | {total} |"
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class PGPE(BaseAlgorithm):
         policy: the policy whose parameters are the centre.
         stdev: σ, shape `(d,)`.
         generation: generations done.
+        seconds: that they took.
         history: per generation the mean, best and standard deviation of fitness.
     """
 
@@ -162,6 +163,7 @@ class PGPE(BaseAlgorithm):
         self.n_workers = n_workers
         self.version = __version__
         self.generation = 0
+        self.seconds = 0.0
         self.history: list[list[float]] = []
         if _init_setup_model:
             self._setup_model()
@@ -277,7 +279,9 @@ class PGPE(BaseAlgorithm):
         self._update(generation, fitness)
         self.generation += 1
         self.num_timesteps += self.timesteps_per_generation
-        self._log(fitness, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        self._log(fitness, seconds)
 
     def _next_generation(self) -> Generation:
         assert self.seed is not None

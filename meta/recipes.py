@@ -112,7 +112,7 @@ _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning
 # the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
 # cost a third of 1,000 and teach the same.
 _CLASSIFY = Recipe(
-    generations=260,
+    generations=400,
     pgpe_kwargs=_CLASSIFYING | {"population_size": 64, "resample_lives": False},
     meta_kwargs={"num_samples": 300, "learning_rate": 0.3},
     scored_kwargs={"optimizer": "momentum"},

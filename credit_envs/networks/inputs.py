@@ -20,15 +20,17 @@ class Inputs(ABC):
 
     Attributes:
         num_samples: N.
-        num_columns: of the tensor `(P, units, num_columns)` that stands for W.
     """
 
     num_samples: int
-    num_columns: int
+
+    @abstractmethod
+    def kept_shape(self, units: int) -> tuple[int, int]:
+        """Shape, for each network, of the tensor that stands for W `(units, features + 1)`."""
 
     @abstractmethod
     def forward(self, weight: Tensor) -> Tensor:
-        """`W @ [x; 1]`, a new tensor of shape `(P, units, N)`."""
+        """`W @ [x; 1]`, shape `(P, units, N)`; valid until W moves."""
 
     @abstractmethod
     def gradient(self, error: Tensor, scale: float, out: Tensor) -> None:
@@ -61,8 +63,10 @@ class OwnInputs(Inputs):
         self, num_networks: int, num_features: int, num_samples: int, like: Tensor
     ) -> None:
         self.num_samples = num_samples
-        self.num_columns = num_features + 1
         self._samples = like.new_ones(num_networks, num_features + 1, num_samples)
+
+    def kept_shape(self, units: int) -> tuple[int, int]:  # noqa: D102
+        return units, self._samples.shape[1]
 
     def set(self, network: int, samples: Tensor) -> None:
         """Give one network its samples, `(features, N)`."""
@@ -100,29 +104,37 @@ class GramInputs(Inputs):
 
     def __init__(self, samples: Tensor) -> None:
         self.num_samples = samples.shape[1]
-        self.num_columns = 2 * self.num_samples
         self._samples = torch.cat([samples, samples.new_ones(1, self.num_samples)])
         self._gram = self._samples.T @ self._samples
 
+    def kept_shape(self, units: int) -> tuple[int, int]:
+        """The coefficients above the pre-activations."""
+        return 2 * units, self.num_samples
+
     def forward(self, weight: Tensor) -> Tensor:  # noqa: D102
-        return weight[:, :, self.num_samples :].clone()
+        _, pre_activations = weight.chunk(2, dim=1)
+        return pre_activations
 
     def gradient(self, error: Tensor, scale: float, out: Tensor) -> None:  # noqa: D102
-        torch.mul(error, scale, out=out[:, :, : self.num_samples])
+        coefficients, pre_activations = out.chunk(2, dim=1)
+        torch.mul(error, scale, out=coefficients)
         through = product(error.view(-1, self.num_samples), self._gram).view_as(error)
-        torch.mul(through, scale, out=out[:, :, self.num_samples :])
+        torch.mul(through, scale, out=pre_activations)
 
     def norm(self, gradient: Tensor) -> Tensor:  # noqa: D102
-        coefficients, through = gradient.chunk(2, dim=2)
-        return (coefficients * through).sum((1, 2)).clamp(min=0).sqrt()
+        coefficients, pre_activations = (half.flatten(1) for half in gradient.chunk(2, dim=1))
+        squared = torch.bmm(coefficients[:, None], pre_activations[:, :, None]).view(-1)
+        # Rounding can leave a vanishing norm below zero.
+        return squared.clamp(min=0).sqrt()
 
     def natural(self, weight: Tensor) -> Tensor:  # noqa: D102
-        return weight[:, :, : self.num_samples] @ self._samples.T
+        coefficients, _ = weight.chunk(2, dim=1)
+        return coefficients @ self._samples.T
 
     def kept(self, natural: Tensor) -> Tensor:
         """Zeros; no other weights are combinations of the samples."""
         assert not natural.any()
-        return natural.new_zeros(*natural.shape[:2], self.num_columns)
+        return natural.new_zeros(len(natural), *self.kept_shape(natural.shape[1]))
 
 
 class _Step(NamedTuple):
@@ -157,7 +169,6 @@ class SharedInputs(Inputs):
 
     def __init__(self, samples: Tensor) -> None:
         num_features, self.num_samples = samples.shape
-        self.num_columns = num_features + 1
         background = samples.median(dim=1).values
         varies = samples != background[:, None]
         self._feature_order = varies.sum(1).argsort(stable=True)
@@ -186,6 +197,9 @@ class SharedInputs(Inputs):
         self._common = torch.cat([ordered[begin:], ones]).contiguous()
         multiplied += (num_features - begin) * self.num_samples
         self.fraction_multiplied = multiplied / samples.numel()
+
+    def kept_shape(self, units: int) -> tuple[int, int]:  # noqa: D102
+        return units, len(self._feature_order) + 1
 
     def forward(self, weight: Tensor) -> Tensor:  # noqa: D102
         rows = weight.view(-1, weight.shape[-1])

@@ -5,6 +5,7 @@ contiguous samples, and every bias is a weight from an input that is always one.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class MLPBatch:
     Args:
         num_networks: P.
         sizes: units per layer, inputs first: `(784, 100, 10)`.
-        first_columns: columns in which the first weights are kept, see `Inputs`.
+        first_shape: shape in which the first weights are kept, see `Inputs.kept_shape`.
         device: where the tensors live.
         dtype: float32, or float64 for checks.
 
@@ -33,16 +34,15 @@ class MLPBatch:
         self,
         num_networks: int,
         sizes: Sequence[int],
-        first_columns: int,
+        first_shape: tuple[int, int],
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.num_networks = num_networks
         self.sizes = tuple(sizes)
-        columns = (first_columns, *(units + 1 for units in sizes[1:-1]))
+        shapes = [first_shape, *((above, below + 1) for below, above in pairwise(sizes[1:]))]
         self.weights = [
-            torch.zeros(num_networks, outputs, inputs, device=device, dtype=dtype)
-            for inputs, outputs in zip(columns, sizes[1:], strict=True)
+            torch.zeros(num_networks, *shape, device=device, dtype=dtype) for shape in shapes
         ]
         self._gradients = [torch.empty_like(w) for w in self.weights]
         self._num_samples = -1
@@ -57,20 +57,19 @@ class MLPBatch:
         self._post = [
             new(self.num_networks, units + 1, num_samples).fill_(1.0) for units in self.sizes[1:-1]
         ]
-        # Holds the pre-activations on the way up and the local errors on the way down.
-        # The first layer's comes with every forward pass.
-        self._scratch = [new(0)] + [
-            new(self.num_networks, units, num_samples) for units in self.sizes[2:]
-        ]
+        # Holds the pre-activations on the way up, but for the first layer's, and the local
+        # errors on the way down.
+        self._scratch = [new(self.num_networks, units, num_samples) for units in self.sizes[1:]]
         self.probabilities = new(self.num_networks, self.sizes[-1], num_samples)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Log-probabilities of the classes on these samples, shape `(P, classes, N)`."""
         self._reserve(inputs.num_samples)
-        self._scratch[0] = inputs.forward(self.weights[0])
+        pre = inputs.forward(self.weights[0])
         for layer, post in enumerate(self._post):
-            tanh(self._scratch[layer], out=post[:, :-1])
-            torch.bmm(self.weights[layer + 1], post, out=self._scratch[layer + 1])
+            tanh(pre, out=post[:, :-1])
+            pre = self._scratch[layer + 1]
+            torch.bmm(self.weights[layer + 1], post, out=pre)
         log_probabilities = torch.log_softmax(self._scratch[-1], dim=1)
         torch.exp(log_probabilities, out=self.probabilities)
         return log_probabilities

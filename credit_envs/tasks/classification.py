@@ -102,11 +102,11 @@ class ClassificationTask(Task):
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
         self.inputs: Inputs | None = None
         self._shared_life: int | None = None
-        self._build(num_inputs + 1)
+        self._build((sizes[1], num_inputs + 1))
 
-    def _build(self, first_columns: int) -> None:
+    def _build(self, first_shape: tuple[int, int]) -> None:
         self.network = MLPBatch(
-            self.num_networks, self._sizes, first_columns, self.device, self._dtype
+            self.num_networks, self._sizes, first_shape, self.device, self._dtype
         )
         self.optimizer = make_optimizer(
             self.settings.optimizer,
@@ -167,8 +167,9 @@ class ClassificationTask(Task):
 
     def _take(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        if inputs.num_columns != self.network.weights[0].shape[2]:
-            self._build(inputs.num_columns)
+        first_shape = inputs.kept_shape(self._sizes[1])
+        if first_shape != self.network.weights[0].shape[1:]:
+            self._build(first_shape)
 
     def _set_samples(self, networks: slice, indices: NDArray[np.int64]) -> None:
         self.sample_indices[networks] = indices
