@@ -60,6 +60,10 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         reward: "progress" pays loss before minus loss after each update, so that the return with
             γ = 1 is the total drop; "final" pays all of it with the last update.
         render_mode: None or "rgb_array".
+
+    Attributes:
+        loss: of each network, `(P,)`; with reward "final", `step_tensors` measures it at the end.
+        diverged: which networks were no longer finite when their loss was last measured, `(P,)`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -128,13 +132,13 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         before = self.loss
         self.task.update(action, self.credit_scale)
         self._updates += 1
-        self._measure()
         over = bool(self._updates[0] >= self.num_updates)
-        if self.reward == "progress":
-            reward = before - self.loss
-        else:
-            reward = self._initial_loss - self.loss if over else torch.zeros_like(self.loss)
-        return TensorStep(self.task.observe(), reward, over)
+        if self.reward == "final" and not over:
+            # Nothing is paid yet, so nothing is measured: the outer loop needs the end alone.
+            return TensorStep(self.task.observe(), torch.zeros_like(before), over)
+        self._measure()
+        paid_since = before if self.reward == "progress" else self._initial_loss
+        return TensorStep(self.task.observe(), paid_since - self.loss, over)
 
     def _begin(
         self, seeds: NDArray[np.int64], which: NDArray[np.int64] | None, options: ResetOptions

@@ -132,11 +132,12 @@ class Evaluator:
 
 def make_env(settings: EvaluatorSettings) -> CreditAssignVectorEnv:
     """The vector environment for a chunk of candidates."""
-    probe = gymnasium.make(settings.env_id, disable_env_checker=True, **settings.env_kwargs)
+    env_kwargs = {"reward": "final", **settings.env_kwargs}
+    probe = gymnasium.make(settings.env_id, disable_env_checker=True, **env_kwargs)
     together = probe.unwrapped.vector.task.lives_together  # type: ignore[attr-defined]
 
     chunk_size = min(settings.chunk_size or _CANDIDATES_AT_ONCE, settings.population_size)
     num_envs = chunk_size * settings.lives if together else chunk_size
-    env = gymnasium.make_vec(settings.env_id, num_envs=num_envs, **settings.env_kwargs)
+    env = gymnasium.make_vec(settings.env_id, num_envs=num_envs, **env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
     return env

@@ -17,7 +17,13 @@ from credit_envs.datasets import Dataset, DatasetName, from_arrays, load
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
 from credit_envs.networks.optimizers import OptimizerName
 from credit_envs.rendering import Frame, History, credit_picture, draw_panels, learning_curve
-from credit_envs.tasks.classification import ClassificationTask, Init, ScoreSplit, TrainingSettings
+from credit_envs.tasks.classification import (
+    ClassificationTask,
+    Init,
+    LossSplit,
+    ScoreSplit,
+    TrainingSettings,
+)
 
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
@@ -56,7 +62,9 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     ## Rewards
     The loss is the mean cross-entropy on the training subset in nats. With `reward="progress"` a
     step pays the loss before minus the loss after, so that the return (γ = 1) is the total drop;
-    with `"final"` the last step pays it all.
+    with `"final"` the last step pays it all. With `loss_on="held-out"` the loss that pays is
+    measured on `num_held_out` other images of each life, so that generalising is what is learned;
+    the credits still see the training subset alone.
 
     ## Starting State
     A subset of `num_samples` training images and initial weights, both drawn from the life's
@@ -68,7 +76,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     finite ends its life at once, with `info["diverged"]` and the loss of guessing, ln k.
 
     ## Information
-    `loss`, `accuracy` (on the training subset) and `diverged` on every step; on the last one also
+    `loss`, `accuracy` (on the training subset) and `diverged` on every step, `held_out_loss` with
+    `loss_on="held-out"`; on the last one also
     `test_loss` and `test_accuracy` (or `validation_…`, see `score_on`), unless
     `evaluate_test=False`; at reset `sample_indices` (into the training split) and `dataset` (what
     was really loaded).
@@ -89,6 +98,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     | `diffusion_sigma` | 5.0 | σ of the diffusion, in neurons |
     | `credit_scale` | 10.0 | credits are actions times this |
     | `reward` | `"progress"` | or `"final"` |
+    | `loss_on` | `"train"` | or `"held-out"`: images whose loss is rewarded |
+    | `num_held_out` | 1000 | how many of them, from `train_range` too |
     | `evaluate_test` | True | score the held-out images after the last update |
     | `score_on` | `"test"` | or `"validation"`: training images outside `train_range` |
     | `train_range` | `(0, 1)` | part of the training split from which subsets are drawn |
@@ -126,6 +137,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         credit_scale: float = 10.0,
         reward: Reward = "progress",
         evaluate_test: bool = True,
+        loss_on: LossSplit = "train",
+        num_held_out: int = 1000,
         score_on: ScoreSplit = "test",
         train_range: tuple[float, float] = (0.0, 1.0),
         device: str = "cpu",
@@ -141,6 +154,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             require_positive("max_grad_norm", max_grad_norm)
         require_one_of("credit", credit, ("neurons", "groups"))
         require_positive("diffusion_sigma", diffusion_sigma)
+        require_one_of("loss_on", loss_on, get_args(LossSplit))
+        require_at_least("num_held_out", num_held_out, 1)
         require_one_of("score_on", score_on, get_args(ScoreSplit))
         _check_range(train_range, score_on)
         settings = TrainingSettings(
@@ -155,6 +170,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             diffusion_sigma=diffusion_sigma,
             train_range=train_range,
             evaluate_held_out=evaluate_test,
+            loss_on=loss_on,
+            num_held_out=num_held_out,
             score_on=score_on,
         )
         loaded = _dataset(dataset, data, data_dir)

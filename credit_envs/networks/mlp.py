@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from credit_envs.networks.inputs import Inputs
-from credit_envs.networks.onednn import tanh
+from credit_envs.networks.onednn import product, tanh
 
 
 class MLPBatch:
@@ -113,10 +113,17 @@ class MLPBatch:
 
         Args:
             inputs: as given to `forward`.
-            samples: `(features, N)`.
+            samples: `(features, N)` for all networks, or `(P, features, N)`; P may be 1.
         """
         first, *others = inputs.natural(self.weights[0]), *self.weights[1:]
-        pre = torch.matmul(first[:, :, :-1], samples).add_(first[:, :, -1:])
+        if samples.dim() == 3 and len(samples) == 1:
+            samples = samples[0]
+        if samples.dim() == 2:
+            rows = first.reshape(-1, first.shape[-1])
+            pre = product(rows[:, :-1], samples).view(*first.shape[:2], -1)
+        else:
+            pre = product(first[:, :, :-1], samples)
+        pre = pre.add_(first[:, :, -1:])
         for weight in others:
             pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], pre.tanh_())
         return torch.log_softmax(pre, dim=1)

@@ -25,6 +25,7 @@ from credit_envs.networks import (
 from credit_envs.tasks.task import Seeds, Task
 
 Init = Literal["zero", "near-zero", "kaiming"]
+LossSplit = Literal["train", "held-out"]
 ScoreSplit = Literal["test", "validation"]
 
 _SAMPLES_SCORED_AT_ONCE = 2000
@@ -44,6 +45,8 @@ class TrainingSettings:
     credit_groups: int | tuple[int, int] = 10
     diffusion_sigma: float = 5.0
     train_range: tuple[float, float] = (0.0, 1.0)
+    loss_on: LossSplit = "train"
+    num_held_out: int = 1000
     evaluate_held_out: bool = True
     score_on: ScoreSplit = "test"
 
@@ -100,6 +103,7 @@ class ClassificationTask(Task):
             num_networks, 2 * self.num_classes, n, device=device, dtype=dtype
         )
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
+        self._held_out_indices = np.zeros((num_networks, self._num_held_out), dtype=np.int64)
         self.inputs: Inputs | None = None
         self._shared_life: int | None = None
         self._build((sizes[1], num_inputs + 1))
@@ -129,7 +133,7 @@ class ClassificationTask(Task):
     def _start_together(self, seed: int) -> None:
         """One subset, and one copy of it, for all networks."""
         rng = np.random.default_rng(seed)
-        indices = self._draw_subset(rng)
+        indices, held_out = self._draw_subset(rng)
         # The candidates of a generation come in several batches, all with the same life.
         if seed != self._shared_life:
             samples = self._standardise(self.dataset.x_train[indices])
@@ -140,7 +144,7 @@ class ClassificationTask(Task):
                 indices = indices[inputs.sample_order.cpu().numpy()]
                 self._take(inputs)
             self._shared_life = seed
-            self._set_samples(slice(None), indices)
+            self._set_samples(slice(None), indices, held_out)
         self._initialise(rng, slice(None))
 
     def _start_apart(self, seeds: Seeds, which: NDArray[np.int64]) -> None:
@@ -155,9 +159,9 @@ class ClassificationTask(Task):
             self._shared_life = None
         for network, seed in zip(which, seeds, strict=True):
             rng = np.random.default_rng(seed)
-            indices = self._draw_subset(rng)
+            indices, held_out = self._draw_subset(rng)
             inputs.set(network, self._standardise(self.dataset.x_train[indices]))
-            self._set_samples(slice(network, network + 1), indices)
+            self._set_samples(slice(network, network + 1), indices, held_out)
             self._initialise(rng, slice(network, network + 1))
 
     def _gram_pays(self) -> bool:
@@ -171,8 +175,11 @@ class ClassificationTask(Task):
         if first_shape != self.network.weights[0].shape[1:]:
             self._build(first_shape)
 
-    def _set_samples(self, networks: slice, indices: NDArray[np.int64]) -> None:
+    def _set_samples(
+        self, networks: slice, indices: NDArray[np.int64], held_out: NDArray[np.int64]
+    ) -> None:
         self.sample_indices[networks] = indices
+        self._held_out_indices[networks] = held_out
         labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
         one_hot = torch.nn.functional.one_hot(labels, self.num_classes)
         self._observation[networks, self.num_classes :] = one_hot.T.to(self._dtype)
@@ -193,18 +200,28 @@ class ClassificationTask(Task):
     def _training_pool(self) -> NDArray[np.int64]:
         total = len(self.dataset.x_train)
         start, stop = (round(fraction * total) for fraction in self.settings.train_range)
-        if self.settings.num_samples > stop - start:
+        held_out = self._num_held_out
+        if self.settings.num_samples + held_out > stop - start:
+            beside = f" beside num_held_out={held_out}" if held_out else ""
             raise ValueError(
-                f"num_samples={self.settings.num_samples} is more than the {stop - start} training "
-                f"images of {self.dataset.name} in train_range={self.settings.train_range}; "
-                f"ask for at most {stop - start}"
+                f"num_samples={self.settings.num_samples}{beside} is more than the {stop - start} "
+                f"training images of {self.dataset.name} in train_range="
+                f"{self.settings.train_range}; ask for at most {stop - start - held_out}"
             )
         return np.arange(start, stop)
 
-    def _draw_subset(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        if self.settings.num_samples == len(self._pool):
-            return self._pool
-        return rng.choice(self._pool, self.settings.num_samples, replace=False)
+    @property
+    def _num_held_out(self) -> int:
+        """Images of each life that are not trained on but make up its loss."""
+        return self.settings.num_held_out if self.settings.loss_on == "held-out" else 0
+
+    def _draw_subset(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Images to train on, and other ones to hold out."""
+        n, held_out = self.settings.num_samples, self._num_held_out
+        if n == len(self._pool):
+            return self._pool, self._pool[:0]
+        drawn = rng.choice(self._pool, n + held_out, replace=False)
+        return drawn[:n], drawn[n:]
 
     def _standardise(self, images: NDArray[Any]) -> Tensor:
         """Images as columns with the training set's mean 0 and standard deviation 1."""
@@ -245,9 +262,25 @@ class ClassificationTask(Task):
         ] + [None]
 
     def loss(self) -> Tensor:
+        """Mean cross-entropy in nats on the training subset, or the held-out one, shape `(P,)`."""
+        return self.held_out_loss() if self._num_held_out else self.training_loss()
+
+    def training_loss(self) -> Tensor:
         """Mean cross-entropy on the training subset in nats, shape `(P,)`."""
         labels = self._observation[:, self.num_classes :]
         return -(self._log_probabilities * labels).sum(1).mean(1)
+
+    def held_out_loss(self) -> Tensor:
+        """Mean cross-entropy on the images held out in each life in nats, shape `(P,)`."""
+        assert self.inputs is not None
+        indices = self._held_out_indices
+        if self._shared_life is not None:
+            indices = indices[:1]
+        samples = torch.stack([self._standardise(self.dataset.x_train[own]) for own in indices])
+        labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
+        predicted = self.network.predict(self.inputs, samples)
+        picked = predicted.gather(1, labels[:, None].expand(self.num_networks, -1, -1))
+        return -picked.mean((1, 2))
 
     def accuracy(self) -> Tensor:
         """Fraction of the training subset classified correctly, shape `(P,)`."""
@@ -256,7 +289,12 @@ class ClassificationTask(Task):
         return correct.to(self._dtype).mean(1)
 
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
-        return {"loss": self.loss(), "accuracy": self.accuracy()}
+        metrics = {"loss": self.training_loss(), "accuracy": self.accuracy()}
+        return metrics | ({"held_out_loss": self.held_out_loss()} if self._num_held_out else {})
+
+    def guess_metrics(self) -> dict[str, float]:  # noqa: D102
+        guesses = {"loss": self.guess_loss, "accuracy": 1 / self.num_classes}
+        return guesses | ({"held_out_loss": self.guess_loss} if self._num_held_out else {})
 
     def backprop_credits(self) -> Tensor:
         """The credits that equal backpropagation, shape `(P, num_samples, neurons)`."""

@@ -299,3 +299,32 @@ def test_shared_inputs_skip_the_background() -> None:
     x = torch.tensor(standardise(DATA["image_like"], DATA["image_like"].x_train)).T
     assert SharedInputs(x.contiguous()).fraction_multiplied < 0.5
     assert SharedInputs(torch.randn(30, 80)).fraction_multiplied == 1.0
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "own"])
+def test_held_out_loss_is_that_of_other_images(seeds: list[int], optimizer: str) -> None:
+    """With loss_on="held-out": disjoint from the subset, within the range, scored by autograd."""
+    task = make_task(
+        num_samples=30, optimizer=optimizer, loss_on="held-out", num_held_out=20, init="zero"
+    )
+    betas = random_betas(task)
+    difference_from_reference(task, seeds, betas, 5)
+    dataset = task.dataset
+    for network in range(NUM_NETWORKS):
+        held_out = task._held_out_indices[network]
+        assert len(set(held_out) | set(task.sample_indices[network])) == 50
+        assert held_out.max() < 60
+        hidden = torch.tensor(standardise(dataset, dataset.x_train[held_out]))
+        first, last = weights_of(task, network)
+        post = torch.tanh(torch.nn.functional.linear(hidden, first[:, :-1], first[:, -1]))
+        outputs = torch.nn.functional.linear(post, last[:, :-1], last[:, -1])
+        labels = torch.tensor(dataset.y_train[held_out])
+        expected = torch.nn.functional.cross_entropy(outputs, labels)
+        torch.testing.assert_close(task.loss()[network], expected, rtol=0, atol=EXACT)
+    assert not torch.equal(task.loss(), task.training_loss())
+
+
+def test_held_out_images_need_room() -> None:
+    with pytest.raises(ValueError, match="ask for at most 20"):
+        make_task(num_samples=30, loss_on="held-out", num_held_out=40)
