@@ -2,5 +2,6 @@
 
 from meta.evaluation import Evaluation, evaluate
 from meta.pgpe import PGPE
+from meta.zoo import load
 
-__all__ = ["PGPE", "Evaluation", "evaluate"]
+__all__ = ["PGPE", "Evaluation", "evaluate", "load"]

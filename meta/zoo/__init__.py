@@ -1,0 +1,115 @@
+"""Trained top-down networks that come with the package.
+
+Each is a small file of parameters with a card beside it that says how and on what it was
+meta-trained, with which seeds and versions, and what it scores. A new one is made from a finished
+run: `python -m meta.zoo RUN NAME`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from safetensors.torch import load_file, save_file
+
+from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy
+from credit_envs.checks import nearest
+from credit_envs.files import atomic_path
+from meta.pgpe import PGPE
+from meta.runs import Run
+
+FOLDER = Path(__file__).parent
+_POLICIES: Mapping[str, type[TopDownPolicy]] = {
+    policy.__name__: policy for policy in (TDCAPolicy, TDCARNNPolicy)
+}
+
+
+def names() -> list[str]:
+    """What `load` knows."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def card(name: str) -> dict[str, Any]:
+    """How a network was made and what it scores.
+
+    Raises:
+        ValueError: there is no such network; the nearest name is suggested.
+    """
+    if name not in names():
+        known = ", ".join(names())
+        raise ValueError(
+            f"no network {name!r} in the zoo{nearest(name, names())} There are {known}"
+        )
+    content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return content
+
+
+def load(name: str) -> TopDownPolicy:
+    """A trained top-down network as a policy, ready for `predict` and `evaluate`.
+
+    On classification tasks it serves any number of samples, for it looks at one at a time.
+
+    Raises:
+        ValueError: there is no such network; the nearest name is suggested.
+    """
+    description = card(name)
+    observation, action = (
+        Box(space["low"], space["high"], tuple(space["shape"]), np.float32)
+        for space in (description["observation_space"], description["action_space"])
+    )
+    policy_class = _POLICIES[description["policy"]]
+    policy = policy_class(observation, action, **description["policy_kwargs"])
+    policy.load_state_dict(load_file(FOLDER / f"{name}.safetensors"))
+    return policy
+
+
+def add(run: Run, name: str, folder: Path = FOLDER) -> None:
+    """Put a finished run's network into the zoo.
+
+    Args:
+        run: with a checkpoint and results.
+        name: under which it will be known.
+        folder: of the zoo.
+
+    Raises:
+        ValueError: the run has no results yet.
+    """
+    results = run.folder / "results.json"
+    if not results.exists():
+        raise ValueError(
+            f"{run.folder} has no results yet; finish it with python train.py --resume {run.folder}"
+        )
+    model = PGPE.load(run.checkpoint)
+    description = {
+        "policy": type(model.policy).__name__,
+        "policy_kwargs": model.policy_kwargs,
+        "observation_space": _space(model.observation_space),
+        "action_space": _space(model.action_space),
+        "parameters": len(model.policy.beta),
+        "generations": model.generation,
+        "population_size": model.population_size,
+        "meta_training": model.env_kwargs,
+        "results": json.loads(results.read_text()),
+    }
+    with atomic_path(folder / f"{name}.safetensors") as unfinished:
+        save_file(model.policy.state_dict(), unfinished)
+    with atomic_path(folder / f"{name}.json") as unfinished:
+        unfinished.write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _space(space: Any) -> dict[str, Any]:
+    """A Box whose bounds are the same everywhere."""
+    low, high = float(space.low.min()), float(space.high.max())
+    return {"low": low, "high": high, "shape": list(space.shape)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Put a finished run's network into the zoo.")
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("name", help="under which it will be known")
+    arguments = parser.parse_args()
+    add(Run.open(arguments.run), arguments.name)

@@ -1,0 +1,5 @@
+"""`python -m meta.zoo RUN NAME`."""
+
+from meta.zoo import main
+
+main()

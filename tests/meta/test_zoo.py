@@ -1,0 +1,77 @@
+"""Networks of the zoo: each still scores what its card says."""
+
+import numpy as np
+import pytest
+
+import train
+from agents import TDCAPolicy
+from credit_envs.datasets import load as load_dataset
+from meta import load, zoo
+from meta.baselines import score
+from meta.climbing import climb
+from meta.evaluation import evaluate
+from meta.recipes import CONTROL, IMAGES, SURFACES
+from meta.report import FRESH_LIFE, NUM_SUBSETS
+from meta.runs import Run
+
+
+def networks(envs: tuple[str, ...]) -> list[str]:
+    return [name for name in zoo.names() if zoo.card(name)["results"]["config"]["env"] in envs]
+
+
+@pytest.mark.parametrize("name", networks(SURFACES))
+def test_surfaces_are_climbed_as_the_card_says(name):
+    results = zoo.card(name)["results"]
+    climbs = climb(load(name), results["config"]["env"])
+    assert [result.policy for result in climbs] == [s["policy"] for s in results["surfaces"]]
+    assert all(result.policy > 0.99 for result in climbs)
+
+
+@pytest.mark.parametrize("name", networks(CONTROL))
+def test_agents_learn_as_the_card_says(name):
+    results = zoo.card(name)["results"]
+    seeds = [FRESH_LIFE + i for i in range(results["lives"])]
+    evaluation = evaluate(load(name), results["config"]["env"], seeds, conditions=["normal"])
+    now = evaluation.conditions["normal"].per_update["episode_return"].mean(0)
+    then = results["conditions"]["normal"]["episode_return"]["mean"]
+    np.testing.assert_allclose(now, then, atol=2.0)
+    assert now[-1] > 195
+
+
+@pytest.mark.parametrize("name", networks(IMAGES))
+def test_images_are_learned_as_the_card_says(name):
+    description = zoo.card(name)
+    results = description["results"]
+    (row,) = (
+        row
+        for row in results["rows"]
+        if row["method"] == "TDCA" and row["images"] == "fresh subsets"
+    )
+    env_id = results["config"]["env"]
+    if env_id != "CreditAssign-Digits-v0" and not load_dataset("MNIST").is_complete:
+        pytest.skip("needs the whole of MNIST: set CREDIT_ENVS_DATA")
+    kwargs = {"optimizer": description["meta_training"].get("optimizer", "adam")}
+    fresh = (description["meta_training"]["train_range"][1], 1.0)
+    seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
+    now = score("TDCA", load(name), env_id, kwargs, fresh, row["learning_rate"], seeds)
+    # Processors differ in the last bits, and training amplifies them.
+    assert now.test.mean() == pytest.approx(np.mean(row["test_accuracy"]), abs=0.01)
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'gaussian'"):
+        load("gausian")
+
+
+def test_a_finished_run_goes_into_the_zoo(tmp_path, monkeypatch):
+    arguments = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations", "1"]
+    assert train.main([*arguments, "--logdir", str(tmp_path / "runs")]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    zoo.add(Run.open(folder), "fresh", tmp_path)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    policy = load("fresh")
+    assert isinstance(policy, TDCAPolicy)
+    assert zoo.names() == ["fresh"]
+    (folder / "results.json").unlink()
+    with pytest.raises(ValueError, match="--resume"):
+        zoo.add(Run.open(folder), "again", tmp_path)
