@@ -1,9 +1,10 @@
 """Spreading the chunks of a generation over processes, with results that do not depend on it."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 
@@ -74,9 +75,10 @@ class WorkerPool:
     def _run(
         self, generation: Generation, chunks: list[int], done: dict[int, NDArray[np.float64]]
     ) -> None:
-        futures: dict[Future[NDArray[np.float64]], int] = {
-            self._executor.submit(_losses, generation, chunk): chunk for chunk in chunks
-        }
+        with _born_deaf_to_interrupts():
+            futures: dict[Future[NDArray[np.float64]], int] = {
+                self._executor.submit(_losses, generation, chunk): chunk for chunk in chunks
+            }
         pending = set(futures)
         broken: BrokenProcessPool | None = None
         while pending:
@@ -102,6 +104,22 @@ class WorkerPool:
         )
 
 
+@contextmanager
+def _born_deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in this block never see Ctrl-C; here it waits until the block is over.
+
+    It is for the main process alone, which stops after the generation.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def _context() -> BaseContext:
     """A server that has imported PyTorch once and forks; a plain fork could inherit locks."""
     if "forkserver" not in get_all_start_methods():
@@ -113,8 +131,6 @@ def _context() -> BaseContext:
 
 def _begin_worker(settings: EvaluatorSettings) -> None:
     global _evaluator
-    # Ctrl-C is for the main process, which stops after the generation.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     _evaluator = Evaluator(settings)
 

@@ -191,20 +191,41 @@ def test_a_run_killed_in_mid_generation_ends_the_same(tmp_path):
     assert torch.equal(final_beta(only_run(whole)), final_beta(folder))
 
 
-def test_ctrl_c_stops_after_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_stops_after_a_checkpoint(workers, tmp_path):
     process = subprocess.Popen(
-        command(*QUICK, "10000", "--logdir", str(tmp_path)),
+        command(*QUICK, "10000", "--workers", workers, "--logdir", str(tmp_path)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
     )
     while not list(tmp_path.glob("*/model.zip")):
+        assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    # As a terminal does: to the main process and its workers.
+    os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == train.INTERRUPTED
     folder = only_run(tmp_path)
     assert f"--resume {folder}" in error
     assert "Traceback" not in error
     assert PGPE.load(folder / "model.zip").generation > 0
+
+
+def test_ctrl_c_while_workers_start_is_no_traceback(tmp_path):
+    process = subprocess.Popen(
+        command(*QUICK, "10000", "--workers", "2", "--logdir", str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("run folder")
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == train.INTERRUPTED
+    assert "Traceback" not in error
