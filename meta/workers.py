@@ -1,11 +1,13 @@
 """Spreading the chunks of a generation over processes, with results that do not depend on it."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 
 import numpy as np
@@ -131,8 +133,17 @@ def _context() -> BaseContext:
 
 def _begin_worker(settings: EvaluatorSettings) -> None:
     global _evaluator
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _evaluator = Evaluator(settings)
+
+
+def _leave_with_parent() -> None:
+    """End this process when the main process ends without a word, as by `kill -9`."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _losses(generation: Generation, chunk: int) -> NDArray[np.float64]:

@@ -172,23 +172,37 @@ def final_beta(folder: Path) -> torch.Tensor:
     return PGPE.load(folder / "model.zip").policy.beta
 
 
-def test_a_run_killed_in_mid_generation_ends_the_same(tmp_path):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_killed_in_mid_generation_ends_the_same(workers, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train.main([*QUICK, "40", "--logdir", str(whole)]) == 0
     process = subprocess.Popen(
-        command(*QUICK, "40", "--logdir", str(killed)),
+        command(*QUICK, "40", "--workers", workers, "--logdir", str(killed)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while not list(killed.glob("*/model.zip")):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
     process.kill()
     process.wait()
+    assert nobody_is_left(process.pid)
     folder = only_run(killed)
     assert PGPE.load(folder / "model.zip").generation < 40
-    assert train.main(["--resume", str(folder)]) == 0
+    assert train.main(["--resume", str(folder), "--workers", "0"]) == 0
     assert torch.equal(final_beta(only_run(whole)), final_beta(folder))
+
+
+def nobody_is_left(group: int) -> bool:
+    """Whether all processes of a group have ended, within a few seconds."""
+    for _ in range(500):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
