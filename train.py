@@ -336,8 +336,7 @@ def apply_rule(run: Run) -> int:
             env_id,
             kwargs,
             split(run, recipe),
-            own_set=None,
-            with_baselines=False,
+            meta_trained=False,
             on_step=status.update,
         )
     conclude(run, report, {}, None)
@@ -355,15 +354,13 @@ def report_on(model: PGPE, run: Run, recipe: Recipe) -> Report:
             return control_report(model.policy, env_id, kwargs)
         if env_id in SURFACES:
             return surface_report(model.policy, env_id)
-        own = None if model.resample_lives else (model.env_kwargs, model.life_seeds)
         return image_report(
             model.policy,
             "TDCA",
             env_id,
             kwargs,
             split(run, recipe),
-            own_set=own,
-            with_baselines=True,
+            meta_trained=True,
             on_step=status.update,
         )
 

@@ -89,8 +89,7 @@ def image_report(
     env_id: str,
     env_kwargs: Mapping[str, Any],
     split: Split,
-    own_set: tuple[Mapping[str, Any], Sequence[int]] | None,
-    with_baselines: bool,
+    meta_trained: bool,
     on_step: Callable[[str], None],
 ) -> Report:
     """Accuracy on fresh subsets and test images, every method at its best learning rate.
@@ -101,8 +100,8 @@ def image_report(
         env_id: of a classification environment.
         env_kwargs: of the environment.
         split: which images serve what.
-        own_set: environment arguments and lives of the meta-training set, for a row of its own.
-        with_baselines: add the known rules.
+        meta_trained: whether it was, on images of `split.meta_range`; it then gets a row on those
+            apart, and the known rules stand beside it.
         on_step: told what is under way.
     """
     seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
@@ -110,12 +109,10 @@ def image_report(
     on_step(f"scoring {name}")
     scores = [tuned_score(name, policy, env_id, env_kwargs, split, tuning_seeds, seeds)]
     rows = [(scores[0], "fresh subsets")]
-    if own_set is not None:
-        own_kwargs, lives = own_set
-        rate = own_kwargs.get("learning_rate", scores[0].learning_rate)
-        own = score(name, policy, env_id, own_kwargs, split.meta_range, rate, lives)
-        rows.insert(0, (own, "its meta-training set"))
-    if with_baselines:
+    if meta_trained:
+        rate = scores[0].learning_rate
+        own = score(name, policy, env_id, env_kwargs, split.meta_range, rate, seeds)
+        rows.insert(0, (own, "meta-training images"))
         on_step("tuning and scoring the baselines")
         scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
         rows += [(baseline, "fresh subsets") for baseline in scores[1:]]

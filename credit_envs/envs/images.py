@@ -18,6 +18,7 @@ from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Rewa
 from credit_envs.networks.optimizers import OptimizerName
 from credit_envs.rendering import Frame, History, credit_picture, draw_panels, learning_curve
 from credit_envs.tasks.classification import (
+    Architecture,
     ClassificationTask,
     Init,
     LossSplit,
@@ -29,12 +30,12 @@ Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 class ImagesVectorEnv(CreditAssignVectorEnv):
-    """A perceptron learns to classify images, led by a credit for every neuron and sample.
+    """A network learns to classify images, led by a credit for every neuron and sample.
 
     ## Description
-    The bottom-up network is a multilayer perceptron (tanh hidden layers, softmax output; TDCA,
-    Fig. 4). A step presents the whole training subset, and every neuron changes its weights by
-    what it has at hand: its inputs, its own activity and its credits,
+    The bottom-up network has tanh hidden layers and a softmax output (TDCA, Fig. 4). A step
+    presents the whole training subset, and every neuron changes its weights by what it has at
+    hand: its inputs, its own activity and its credits,
 
         ΔW = η · mean_n( xᵀ (c ⊙ f′(a)) ),
 
@@ -44,6 +45,19 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
 
     Inputs are standardised by the training split's mean and standard deviation (per channel for
     images, per feature for tables).
+
+    `architecture` and `hidden_sizes`, which has a number of credits for each entry:
+
+    | `architecture` | `hidden_sizes` | layers |
+    |---|---|---|
+    | `"mlp"` | `(100,)` | perceptron: neurons per hidden layer |
+    | `"cnn"` | `(16, 100, 100)` | filters (5 × 5, stride 2), neurons per dense layer (Table 2) |
+    | `"residual"` | `(100, 100, 100)` | a layer, then blocks h + tanh(W₂ tanh(W₁h + b₁) + b₂) |
+
+    A filter has one credit per sample, which holds at all its positions. A residual block has
+    one per unit of its output, and its two layers follow the gradient of credit · output with the
+    block's input held fixed. From `init="zero"` W₁ and W₂ never move, so that the network stays a
+    perceptron with one hidden layer: take another start.
 
     ## Action Space
     `Box(-1, 1, (n, credits), float32)`: a row per sample, a credit per neuron in units of
@@ -88,7 +102,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     | `num_samples` | 1000 | images in a life's training subset, n |
     | `num_updates` | 20 | updates in a life, M |
     | `hidden_sizes` | `(100,)` | neurons per hidden layer |
-    | `architecture` | `"mlp"` | kind of bottom-up network |
+    | `architecture` | `"mlp"` | kind of bottom-up network; or `"cnn"`, `"residual"` |
     | `init` | `"zero"` | or `"near-zero"`, `"kaiming"` |
     | `optimizer` | `"adam"` | inner optimiser; or `"momentum"` (0.9), `"sgd"` |
     | `learning_rate` | 0.01 | its step size η |
@@ -126,7 +140,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         num_samples: int = 1000,
         num_updates: int = 20,
         hidden_sizes: Sequence[int] = (100,),
-        architecture: Literal["mlp"] = "mlp",
+        architecture: Architecture = "mlp",
         init: Init = "zero",
         optimizer: OptimizerName = "adam",
         learning_rate: float = 0.01,
@@ -146,7 +160,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     ) -> None:
         require_at_least("num_envs", num_envs, 1)
         require_at_least("num_samples", num_samples, 1)
-        require_one_of("architecture", architecture, ("mlp",))
+        require_one_of("architecture", architecture, get_args(Architecture))
         require_one_of("init", init, get_args(Init))
         require_one_of("optimizer", optimizer, get_args(OptimizerName))
         require_positive("learning_rate", learning_rate)
@@ -160,7 +174,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         _check_range(train_range, score_on)
         settings = TrainingSettings(
             num_samples=num_samples,
-            hidden_sizes=require_sizes("hidden_sizes", hidden_sizes, allow_empty=False),
+            hidden_sizes=_hidden_sizes(hidden_sizes, architecture),
+            architecture=architecture,
             init=init,
             optimizer=optimizer,
             learning_rate=learning_rate,
@@ -175,6 +190,11 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             score_on=score_on,
         )
         loaded = _dataset(dataset, data, data_dir)
+        if architecture == "cnn" and loaded.x_train.ndim != 4:
+            raise ValueError(
+                'architecture="cnn" needs images, (N, H, W) or (N, C, H, W); '
+                'for tables take "mlp" or "residual"'
+            )
         task = ClassificationTask(loaded, settings, num_envs, require_device(device))
         super().__init__(
             task,
@@ -206,6 +226,21 @@ def _dataset(name: DatasetName | None, data: Arrays | None, data_dir: str | Path
         return from_arrays(data)
     assert name is not None
     return load(name, data_dir)
+
+
+def _hidden_sizes(hidden_sizes: Sequence[int], architecture: Architecture) -> tuple[int, ...]:
+    sizes = require_sizes("hidden_sizes", hidden_sizes, allow_empty=False)
+    if architecture == "cnn" and len(sizes) < 2:
+        raise ValueError(
+            f'hidden_sizes={hidden_sizes!r} with architecture="cnn" must be filters and neurons '
+            "per dense layer, such as (16, 100, 100)"
+        )
+    if architecture == "residual" and (len(sizes) < 2 or len(set(sizes)) > 1):
+        raise ValueError(
+            f'hidden_sizes={hidden_sizes!r} with architecture="residual" must be one size for '
+            "the first layer and each block, such as (100, 100, 100)"
+        )
+    return sizes
 
 
 def _groups(credit_groups: int | tuple[int, int]) -> int | tuple[int, int]:

@@ -68,9 +68,10 @@ class OwnInputs(Inputs):
     def kept_shape(self, units: int) -> tuple[int, int]:  # noqa: D102
         return units, self._samples.shape[1]
 
-    def set(self, network: int, samples: Tensor) -> None:
-        """Give one network its samples, `(features, N)`."""
-        self._samples[network, :-1] = samples
+    @property
+    def samples(self) -> Tensor:
+        """`(P, features, N)`, a view to be written in place."""
+        return self._samples[:, :-1]
 
     def forward(self, weight: Tensor) -> Tensor:  # noqa: D102
         return product(weight, self._samples)

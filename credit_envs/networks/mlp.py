@@ -70,7 +70,7 @@ class MLPBatch:
             tanh(pre, out=post[:, :-1])
             pre = self._scratch[layer + 1]
             torch.bmm(self.weights[layer + 1], post, out=pre)
-        log_probabilities = torch.log_softmax(self._scratch[-1], dim=1)
+        log_probabilities = torch.log_softmax(pre, dim=1)
         torch.exp(log_probabilities, out=self.probabilities)
         return log_probabilities
 
@@ -115,16 +115,8 @@ class MLPBatch:
             inputs: as given to `forward`.
             samples: `(features, N)` for all networks, or `(P, features, N)`; P may be 1.
         """
-        first, *others = inputs.natural(self.weights[0]), *self.weights[1:]
-        if samples.dim() == 3 and len(samples) == 1:
-            samples = samples[0]
-        if samples.dim() == 2:
-            rows = first.reshape(-1, first.shape[-1])
-            pre = product(rows[:, :-1], samples).view(*first.shape[:2], -1)
-        else:
-            pre = product(first[:, :, :-1], samples)
-        pre = pre.add_(first[:, :, -1:])
-        for weight in others:
+        pre = pre_activations(inputs.natural(self.weights[0]), samples)
+        for weight in self.weights[1:]:
             pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], pre.tanh_())
         return torch.log_softmax(pre, dim=1)
 
@@ -137,6 +129,11 @@ class MLPBatch:
         Returns:
             One tensor per layer, hidden layers first, shape `(P, units, N)`.
         """
+        credits, _ = self.backprop(labels)
+        return credits
+
+    def backprop(self, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """`backprop_credits`, and the first layer's local error `(P, units, N)`, to go on down."""
         smallest = torch.finfo(self.probabilities.dtype).tiny
         credits = [labels / self.probabilities.clamp(min=smallest)]
         error = labels - self.probabilities
@@ -144,4 +141,21 @@ class MLPBatch:
             credit = torch.bmm(weight[:, :, :-1].transpose(1, 2), error)
             error = credit * (1 - post[:, :-1] ** 2)
             credits.insert(0, credit)
-        return credits
+        return credits, error
+
+
+def pre_activations(weight: Tensor, samples: Tensor) -> Tensor:
+    """`W @ [x; 1]`, shape `(P, units, N)`.
+
+    Args:
+        weight: W, `(P, units, features + 1)`.
+        samples: `(features, N)` for all networks, or `(P, features, N)`; P may be 1.
+    """
+    if samples.dim() == 3 and len(samples) == 1:
+        samples = samples[0]
+    if samples.dim() == 2:
+        rows = weight.reshape(-1, weight.shape[-1])
+        pre = product(rows[:, :-1], samples).view(*weight.shape[:2], -1)
+    else:
+        pre = product(weight[:, :, :-1], samples)
+    return pre.add_(weight[:, :, -1:])

@@ -1,4 +1,4 @@
-"""Classifying images: the bottom-up network is a multilayer perceptron (TDCA, Fig. 4)."""
+"""Classifying images: perceptrons (TDCA, Fig. 4), convolutional and residual networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,22 @@ from torch import Tensor
 
 from credit_envs.datasets import Dataset
 from credit_envs.networks import (
+    CNNBatch,
     GramInputs,
     Inputs,
     MLPBatch,
     OptimizerName,
     OwnInputs,
+    ResidualBatch,
     SharedInputs,
+    SharedPatches,
     diffusion_kernel,
+    image_patches,
     make_optimizer,
 )
 from credit_envs.tasks.task import Seeds, Task
 
+Architecture = Literal["mlp", "cnn", "residual"]
 Init = Literal["zero", "near-zero", "kaiming"]
 LossSplit = Literal["train", "held-out"]
 ScoreSplit = Literal["test", "validation"]
@@ -37,6 +42,7 @@ class TrainingSettings:
 
     num_samples: int = 1000
     hidden_sizes: tuple[int, ...] = (100,)
+    architecture: Architecture = "mlp"
     init: Init = "zero"
     optimizer: OptimizerName = "adam"
     learning_rate: float = 0.01
@@ -52,7 +58,7 @@ class TrainingSettings:
 
 
 class ClassificationTask(Task):
-    """P perceptrons, each trained on a subset of the training images.
+    """P networks, each trained on a subset of the training images.
 
     Args:
         dataset: what is classified.
@@ -87,13 +93,13 @@ class ClassificationTask(Task):
             torch.as_tensor(moment, dtype=dtype, device=device) for moment in dataset.moments
         )
 
-        num_inputs = int(np.prod(dataset.x_train.shape[1:]))
-        sizes = (num_inputs, *settings.hidden_sizes, self.num_classes)
-        self._sizes = sizes
+        # Of a single image: a convolution sees its patches, each in a column.
+        self._num_inputs, self._columns_per_image = self._standardise(dataset.x_train[:1]).shape
+        self._layers = (*settings.hidden_sizes, self.num_classes)
         self._kernels = self._diffusion_kernels()
         self._credit_sizes = [
             units if kernel is None else kernel.shape[1]
-            for units, kernel in zip(sizes[1:], self._kernels, strict=True)
+            for units, kernel in zip(self._layers, self._kernels, strict=True)
         ]
         n = settings.num_samples
         self.observation_space = Box(0.0, 1.0, (n, 2 * self.num_classes), np.float32)
@@ -106,18 +112,28 @@ class ClassificationTask(Task):
         self._held_out_indices = np.zeros((num_networks, self._num_held_out), dtype=np.int64)
         self.inputs: Inputs | None = None
         self._shared_life: int | None = None
-        self._build((sizes[1], num_inputs + 1))
+        self._build((self._layers[0], self._num_inputs + 1))
 
     def _build(self, first_shape: tuple[int, int]) -> None:
-        self.network = MLPBatch(
-            self.num_networks, self._sizes, first_shape, self.device, self._dtype
-        )
+        self.network = self._make_network(first_shape)
         self.optimizer = make_optimizer(
             self.settings.optimizer,
             self.network.weights,
             self.settings.learning_rate,
             self.settings.max_grad_norm,
         )
+
+    def _make_network(self, first_shape: tuple[int, int]) -> MLPBatch | CNNBatch | ResidualBatch:
+        P, k, device, dtype = self.num_networks, self.num_classes, self.device, self._dtype
+        first, *others = self.settings.hidden_sizes
+        if self.settings.architecture == "cnn":
+            shape = self.dataset.x_train.shape[1:]
+            return CNNBatch(P, shape, k, device, dtype, filters=first, hidden_sizes=others)
+        if self.settings.architecture == "residual":
+            blocks = len(others)
+            return ResidualBatch(P, k, first_shape, device, dtype, width=first, blocks=blocks)
+        sizes = (self._num_inputs, *self._layers)
+        return MLPBatch(P, sizes, first_shape, device, dtype)
 
     # ------------------------------------------------------------------ lives
 
@@ -137,7 +153,9 @@ class ClassificationTask(Task):
         # The candidates of a generation come in several batches, all with the same life.
         if seed != self._shared_life:
             samples = self._standardise(self.dataset.x_train[indices])
-            if self._gram_pays():
+            if self.settings.architecture == "cnn":
+                self._take(SharedPatches(samples))
+            elif self._gram_pays():
                 self._take(GramInputs(samples))
             else:
                 inputs = SharedInputs(samples)
@@ -153,25 +171,25 @@ class ClassificationTask(Task):
         if not isinstance(inputs, OwnInputs):
             if len(which) < self.num_networks:
                 raise RuntimeError("networks on shared data start together: reset all of them")
-            n = self.settings.num_samples
-            inputs = OwnInputs(self.num_networks, self._sizes[0], n, self._observation)
+            columns = self._columns_per_image * self.settings.num_samples
+            inputs = OwnInputs(self.num_networks, self._num_inputs, columns, self._observation)
             self._take(inputs)
             self._shared_life = None
         for network, seed in zip(which, seeds, strict=True):
             rng = np.random.default_rng(seed)
             indices, held_out = self._draw_subset(rng)
-            inputs.set(network, self._standardise(self.dataset.x_train[indices]))
+            inputs.samples[network] = self._standardise(self.dataset.x_train[indices])
             self._set_samples(slice(network, network + 1), indices, held_out)
             self._initialise(rng, slice(network, network + 1))
 
     def _gram_pays(self) -> bool:
         """Whether the Gram form is exact here, and has fewer columns to multiply."""
         linear = self.settings.optimizer in ("sgd", "momentum") and self.settings.init == "zero"
-        return linear and self.settings.num_samples <= self._sizes[0]
+        return linear and self.settings.num_samples <= self._num_inputs
 
     def _take(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        first_shape = inputs.kept_shape(self._sizes[1])
+        first_shape = inputs.kept_shape(self._layers[0])
         if first_shape != self.network.weights[0].shape[1:]:
             self._build(first_shape)
 
@@ -187,13 +205,10 @@ class ClassificationTask(Task):
     def _initialise(self, rng: np.random.Generator, networks: slice) -> None:
         assert self.inputs is not None
         for layer, weight in enumerate(self.network.weights):
-            values = torch.as_tensor(
-                _INITIALISERS[self.settings.init](
-                    rng, (1, self._sizes[layer + 1], self._sizes[layer] + 1)
-                ),
-                dtype=self._dtype,
-                device=self.device,
-            )
+            first_shape = (self._layers[0], self._num_inputs + 1)
+            shape = (1, *(weight.shape[1:] if layer else first_shape))
+            drawn = _INITIALISERS[self.settings.init](rng, shape)
+            values = torch.as_tensor(drawn, dtype=self._dtype, device=self.device)
             weight[networks] = self.inputs.kept(values) if layer == 0 else values
         self.optimizer.reset(networks)
 
@@ -224,10 +239,16 @@ class ClassificationTask(Task):
         return drawn[:n], drawn[n:]
 
     def _standardise(self, images: NDArray[Any]) -> Tensor:
-        """Images as columns with the training set's mean 0 and standard deviation 1."""
+        """Images as columns with the training set's mean 0 and standard deviation 1.
+
+        For a convolution, their patches, see `image_patches`.
+        """
         x = torch.tensor(images, dtype=self._dtype, device=self.device)
         x = (x - self._mean) / self._std
-        return x.reshape(len(images), -1).T.contiguous()
+        samples = x.reshape(len(images), -1).T.contiguous()
+        if self.settings.architecture != "cnn":
+            return samples
+        return image_patches(samples, images.shape[1:])
 
     # ------------------------------------------------------------------ learning
 
@@ -240,7 +261,10 @@ class ClassificationTask(Task):
         return self._observation.transpose(1, 2)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
-        credits = torch.split(action.transpose(1, 2), self._credit_sizes, dim=1)
+        # Backpropagation gives a convolution more credits than one per filter.
+        first = action.shape[2] - sum(self._credit_sizes[1:])
+        sizes = [first, *self._credit_sizes[1:]]
+        credits = torch.split(action.transpose(1, 2), sizes, dim=1)
         spread = [
             credit if kernel is None else torch.matmul(kernel, credit)
             for credit, kernel in zip(credits, self._kernels, strict=True)
@@ -251,14 +275,19 @@ class ClassificationTask(Task):
         self._forward()
 
     def _diffusion_kernels(self) -> list[Tensor | None]:
-        """One per layer; None where every neuron has a credit of its own, as outputs always do."""
+        """One per layer; None where every neuron has a credit of its own.
+
+        As outputs always do, and filters, which have no neighbours.
+        """
         if self.settings.credit == "neurons":
-            return [None] * (len(self._sizes) - 1)
+            return [None] * len(self._layers)
+        groups, sigma = self.settings.credit_groups, self.settings.diffusion_sigma
+        filters = self.settings.architecture == "cnn"
         return [
-            diffusion_kernel(self.settings.credit_groups, units, self.settings.diffusion_sigma).to(
-                self.device, self._dtype
-            )
-            for units in self._sizes[1:-1]
+            None
+            if filters and layer == 0
+            else diffusion_kernel(groups, units, sigma).to(self.device, self._dtype)
+            for layer, units in enumerate(self.settings.hidden_sizes)
         ] + [None]
 
     def loss(self) -> Tensor:

@@ -103,7 +103,7 @@ def test_settings_of_control(make, name, value, message):
         ),
         ({"hidden_sizes": ()}, "must name at least one layer"),
         ({"hidden_sizes": (0,)}, "hidden_sizes=0 must be a whole number of at least 1"),
-        ({"architecture": "cnn"}, "architecture='cnn' is not one of 'mlp'"),
+        ({"architecture": "rnn"}, "architecture='rnn' is not one of 'mlp', 'cnn', 'residual'"),
         ({"init": "zeros"}, "did you mean 'zero'"),
         ({"optimizer": "Adam"}, "did you mean 'adam'"),
         ({"learning_rate": -0.1}, "learning_rate=-0.1 must be a finite number above 0"),
