@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from credit_envs.files import atomic_path
-from meta.runs import provenance
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 Results = Mapping[str, Any]
+Values = Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,29 @@ class Row:
 
     agent: str
     env_id: str
-    measures: Mapping[str, Callable[[Results], float]]
+    measures: Mapping[str, Callable[[Results], Values]]
 
 
-def climbed(surface: int, key: str) -> Callable[[Results], float]:
+def climbed(surface: int, key: str) -> Callable[[Results], Values]:
     """Per cent of the grid that reaches the summit of a surface."""
-    return lambda results: 100 * results["surfaces"][surface][key]
+    return lambda results: [100 * results["surfaces"][surface][key]]
 
 
-def episode_return(condition: str, update: int) -> Callable[[Results], float]:
+def episode_return(condition: str, update: int) -> Callable[[Results], Values]:
     """Mean return of the fresh lives under a condition."""
-    return lambda results: results["conditions"][condition]["episode_return"]["mean"][update]
+    return lambda results: [results["conditions"][condition]["episode_return"]["mean"][update]]
 
 
-def accuracy(method: str, split: str) -> Callable[[Results], float]:
-    """Per cent, mean over fresh subsets."""
+def accuracy(method: str, split: str) -> Callable[[Results], Values]:
+    """Per cent, of each fresh subset."""
 
-    def measure(results: Results) -> float:
+    def measure(results: Results) -> Values:
         (row,) = (
             row
             for row in results["rows"]
             if row["method"] == method and row["images"] == "fresh subsets"
         )
-        return 100 * float(np.mean(row[f"{split}_accuracy"]))
+        return [100 * value for value in row[f"{split}_accuracy"]]
 
     return measure
 
@@ -108,18 +108,26 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     rows = [row for row in ROWS if not arguments.only or row.env_id in arguments.only]
-    print("| environment | agent | mean ± std over seeds | learning, s | in all, s |")
+    print("| environment | agent | mean ± std | learning, s | in all, s |")
     print("|---|---|---|---|---|")
+    makers = set()
     for row in rows:
         runs = [
             run(row, seed, arguments.logdir, arguments.quick) for seed in range(arguments.seeds)
         ]
         print(line(row, runs), flush=True)
-    made_by = provenance()
-    versions = ", ".join(f"{name} {number}" for name, number in made_by["versions"].items())
+        makers |= {maker(results) for results in runs}
     print(
-        f"\n{arguments.seeds} seeds; {made_by['hardware']}; {versions}; commit {made_by['commit']}"
+        f"\nOver {arguments.seeds} seeds of the outer loop; test accuracies over their 5 fresh "
+        f"subsets too. Made by {'; '.join(sorted(makers))}."
     )
+
+
+def maker(results: Results) -> str:
+    """Hardware, versions and commit of a run."""
+    made_by = results["made_by"]
+    versions = ", ".join(f"{name} {number}" for name, number in made_by["versions"].items())
+    return f"{made_by['hardware']}, {versions}, commit {made_by['commit']}"
 
 
 def run(row: Row, seed: int, logdir: Path, quick: bool) -> Results:
@@ -145,7 +153,7 @@ def line(row: Row, runs: Sequence[Results]) -> str:
     """One line of Markdown."""
     cells = []
     for name, measure in row.measures.items():
-        values = np.array([measure(results) for results in runs])
+        values = np.concatenate([measure(results) for results in runs])
         cells.append(f"{name} {values.mean():.1f} ± {values.std():.1f}")
     learning, total = (
         f"{np.mean([results[key] for results in runs]):.0f}"
