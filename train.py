@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import gymnasium
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure as LoggedFigure
 from stable_baselines3.common.logger import configure
@@ -228,8 +228,7 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
         workers = os.cpu_count() or 1 if recipe.all_cores else 0
     make = load_model if run.checkpoint.exists() else make_model
     model = make(run, recipe, workers)
-    total = (run.config["generations"] or recipe.generations) * model.timesteps_per_generation
-    total = run.config["timesteps"] or total
+    total = total_timesteps(run, recipe, model)
     console.print(f"run folder: {run.folder}", soft_wrap=True)
     logger = configure(str(run.folder / "tensorboard"), ["tensorboard"])
     model.set_logger(logger)
@@ -256,10 +255,7 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
 
 def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
     """PGPE as the recipe has it, for what was asked for."""
-    pgpe_kwargs = dict(recipe.pgpe_kwargs)
-    if recipe.anneal:
-        pgpe_kwargs["anneal_over"] = run.config["generations"] or recipe.generations
-    return PGPE(
+    model = PGPE(
         AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
         run.config["env"],
         env_kwargs=meta_kwargs(run, recipe),
@@ -267,8 +263,19 @@ def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
         n_workers=workers,
         seed=run.config["seed"],
         device=run.config["env_kwargs"].get("device", "cpu"),
-        **pgpe_kwargs,
+        **recipe.pgpe_kwargs,
     )
+    if recipe.anneal:
+        total = total_timesteps(run, recipe, model)
+        model.anneal_over = -(-total // model.timesteps_per_generation)
+    return model
+
+
+def total_timesteps(run: Run, recipe: Recipe, model: PGPE) -> int:
+    """How long to learn: as asked for, or as the recipe has it."""
+    generations: int = run.config["generations"] or recipe.generations
+    timesteps: int = run.config["timesteps"] or generations * model.timesteps_per_generation
+    return timesteps
 
 
 def load_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
@@ -388,7 +395,7 @@ def conclude(run: Run, report: Report, figures: Mapping[str, Any], model: PGPE |
 
 def list_agents() -> None:
     """Agents and the environments they fit."""
-    table = Table("agent", "what it is", "environments (default first)")
+    table = Table("agent", "what it is", Column("environments (default first)", no_wrap=True))
     for name, agent in AGENTS.items():
         others = [env for env in agent.envs if env != agent.default_env]
         table.add_row(name, agent.summary, "\n".join([agent.default_env, *others]))

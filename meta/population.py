@@ -136,8 +136,16 @@ def make_env(settings: EvaluatorSettings) -> CreditAssignVectorEnv:
     probe = gymnasium.make(settings.env_id, disable_env_checker=True, **env_kwargs)
     together = probe.unwrapped.vector.task.lives_together  # type: ignore[attr-defined]
 
-    chunk_size = min(settings.chunk_size or _CANDIDATES_AT_ONCE, settings.population_size)
+    chunk_size = settings.chunk_size or usual_chunk_size(settings.population_size)
+    chunk_size = min(chunk_size, settings.population_size)
     num_envs = chunk_size * settings.lives if together else chunk_size
     env = gymnasium.make_vec(settings.env_id, num_envs=num_envs, **env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
     return env
+
+
+def usual_chunk_size(population_size: int) -> int:
+    """At most 16, in chunks of one size; an even number of them, so that two processes share."""
+    chunks = -(-population_size // _CANDIDATES_AT_ONCE)
+    chunks += chunks % 2 if chunks > 1 else 0
+    return -(-population_size // chunks)

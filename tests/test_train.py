@@ -46,6 +46,15 @@ def test_a_run_keeps_everything(tmp_path, capsys):
     assert any((folder / "tensorboard").glob("events.*"))
 
 
+def test_timesteps_are_generations_in_other_words(tmp_path):
+    per_generation = 32 * 16 * 100
+    for length in (["--generations", "3"], ["--timesteps", str(3 * per_generation - 7)]):
+        arguments = [*QUICK[:-1], *length, "--logdir", str(tmp_path / length[0])]
+        assert train.main(arguments) == train.DONE
+    one, other = (only_run(tmp_path / name) for name in ("--generations", "--timesteps"))
+    assert torch.equal(final_beta(one), final_beta(other))
+
+
 def test_control_shows_the_four_conditions(tmp_path, capsys):
     arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
     assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=20"]) == train.DONE

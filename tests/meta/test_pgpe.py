@@ -132,6 +132,11 @@ def test_chunks_fill_up_and_cover_the_population():
     np.testing.assert_allclose(np.concatenate(chunks), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("population", "chunk"), [(8, 8), (16, 16), (32, 16), (40, 10), (64, 16)])
+def test_the_usual_chunks_are_even(population, chunk):
+    assert small(population_size=population)._evaluator.chunk_size == chunk
+
+
 def test_a_vector_environment_of_ones_own():
     env = gymnasium.make_vec("CreditAssign-Gaussian-v0", num_envs=12, **INNER)
     own = generations(PGPE("TDCAPolicy", env, seed=3, **SMALL), 2)
