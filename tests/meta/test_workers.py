@@ -27,7 +27,7 @@ def model_and_pool(num_updates: int) -> tuple[PGPE, WorkerPool]:
 
 
 def test_a_killed_worker_is_replaced_with_the_same_result():
-    model, pool = model_and_pool(num_updates=3000)
+    model, pool = model_and_pool(num_updates=6000)
     generation = model._next_generation()
     expected = np.concatenate([model._evaluator.losses(generation, chunk) for chunk in range(4)])
     pool.losses(generation, 4, pytest.fail)  # the processes are up
