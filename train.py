@@ -22,7 +22,7 @@ import credit_envs
 from agents import CreditPolicy
 from credit_envs.checks import nearest
 from credit_envs.datasets import CorruptDataError
-from meta.baselines import Split, image_counts, spaces, split_images
+from meta.baselines import Split, image_task, spaces, split_images
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
 from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Recipe
@@ -133,7 +133,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-FIXED_BY_RUN = ("agent", "env", "env_kwargs", "generations", "timesteps", "seed", "logdir")
+FIXED_BY_RUN = (
+    "agent",
+    "env",
+    "env_kwargs",
+    "generations",
+    "timesteps",
+    "seed",
+    "device",
+    "logdir",
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -280,7 +289,8 @@ def total_timesteps(run: Run, recipe: Recipe, model: PGPE) -> int:
 
 def load_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
     """The run's latest checkpoint."""
-    model = PGPE.load(run.checkpoint, n_workers=workers)
+    device = run.config["env_kwargs"].get("device", "cpu")
+    model = PGPE.load(run.checkpoint, device=device, n_workers=workers)
     if model.env_id != run.config["env"]:
         raise ValueError(
             f"{run.checkpoint} is a checkpoint of {model.env_id}, the run is in "
@@ -300,7 +310,8 @@ def meta_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:
 def split(run: Run, recipe: Recipe) -> Split:
     """Which images the outer loop draws from, and which are kept fresh."""
     kwargs = scored_kwargs(run, recipe)
-    return split_images(*image_counts(run.config["env"], kwargs))
+    task = image_task(run.config["env"], kwargs)
+    return split_images(len(task.dataset.x_train), task.settings.num_samples)
 
 
 def scored_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def run(row: Row, seed: int, logdir: Path, quick: bool) -> Results:
         seconds = time.perf_counter() - started
         newest = max(folder.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
         results = json.loads(newest.read_text()) | {"seconds": seconds}
+        if not results.get("dataset_is_complete", True):
+            sys.exit(f"{results['dataset']} is no whole data set; set CREDIT_ENVS_DATA to one")
         with atomic_path(kept) as unfinished:
             unfinished.write_text(json.dumps(results, indent=2) + "\n")
     content: Results = json.loads(kept.read_text())

@@ -172,12 +172,12 @@ def spaces(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Box, Box]:
     return env.observation_space, env.action_space
 
 
-def image_counts(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[int, int]:
-    """Training images there are in a classification environment, and in each life's subset."""
+def image_task(env_id: str, env_kwargs: Mapping[str, Any]) -> ClassificationTask:
+    """The task of a classification environment, to look up what data it really has."""
     env = gymnasium.make_vec(env_id, num_envs=1, **dict(env_kwargs))
     assert isinstance(env, CreditAssignVectorEnv)
     assert isinstance(env.task, ClassificationTask)
-    return len(env.task.dataset.x_train), env.task.settings.num_samples
+    return env.task
 
 
 def _final(

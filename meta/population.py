@@ -73,14 +73,12 @@ class Evaluator:
     Args:
         settings: environment, policy and sizes.
         env: a vector environment to use instead of making one.
-        policy: a policy to use instead of making one.
     """
 
     def __init__(
         self,
         settings: EvaluatorSettings,
         env: CreditAssignVectorEnv | None = None,
-        policy: TopDownPolicy | None = None,
     ) -> None:
         self.lives = settings.lives
         self.env = env or make_env(settings)
@@ -92,7 +90,7 @@ class Evaluator:
                 f"of lives={settings.lives}; make it with a multiple of {settings.lives}"
             )
         self.num_chunks = -(-settings.population_size // self.chunk_size)
-        self.policy = policy or settings.policy_class(
+        self.policy = settings.policy_class(
             self.env.single_observation_space,
             self.env.single_action_space,  # type: ignore[arg-type]
             **settings.policy_kwargs,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from agents import CreditPolicy
 from credit_envs.tasks.surfaces import SurfaceTask
-from meta.baselines import Split, rule_scores, score, tuned_score
+from meta.baselines import Split, image_task, rule_scores, score, tuned_score
 from meta.climbing import GRID, climb
 from meta.evaluation import evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field
@@ -117,13 +117,19 @@ def image_report(
         scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
         rows += [(baseline, "fresh subsets") for baseline in scores[1:]]
 
-    table = Table(title=f"{env_id}: accuracy after the last update\n%, mean ± std over subsets")
+    dataset = image_task(env_id, env_kwargs).dataset
+    table = Table(
+        title=f"{env_id}: accuracy after the last update\n%, mean ± std over subsets",
+        caption=f"data: {dataset.name}",
+    )
     for column in ("method", "trained on", "subsets", "rate", "train", "test"):
         table.add_column(column, justify="left" if column in ("method", "trained on") else "right")
     for row, images in rows:
         cells = (str(len(row.test)), f"{row.learning_rate:g}")
         table.add_row(row.method, images, *cells, _spread(100 * row.train), _spread(100 * row.test))
     results = {
+        "dataset": dataset.name,
+        "dataset_is_complete": dataset.is_complete,
         "rows": [
             {
                 "method": row.method,
@@ -133,7 +139,7 @@ def image_report(
                 "test_accuracy": row.test.round(6).tolist(),
             }
             for row, images in rows
-        ]
+        ],
     }
     return Report(table, results, {"accuracy.png": accuracy_curves(scores)})
 

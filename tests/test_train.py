@@ -81,6 +81,8 @@ def test_images_stand_beside_the_baselines(tmp_path, capsys):
     small = ["--env-kwargs", "num_samples=50", "num_updates=3", "hidden_sizes=(8,)"]
     assert train.main([*arguments, *small, "--generations", "1", "--logdir", str(tmp_path)]) == 0
     results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert results["dataset"] == "Digits"
+    assert "data: Digits" in capsys.readouterr().out
     methods = [row["method"] for row in results["rows"]]
     assert [m for m in methods if m != "TDCA"] == ["Kaiming BP", "zero BP", "DFA", "DRTP"]
     assert "TDCA" in methods
@@ -115,6 +117,7 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--env-kwargs", "num_updates"], "name=value"),
         ([*QUICK, "1", "--device", "toaster"], "toaster"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
+        (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
         (
             [
                 "--agent",
