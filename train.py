@@ -6,7 +6,7 @@ import ast
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +26,7 @@ from meta.baselines import Split, image_task, spaces, split_images
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
 from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Recipe
-from meta.report import Report, control_report, image_report, surface_report
+from meta.report import Report, control_report, image_report, joined, surface_report
 from meta.runs import Checkpoint, Run
 from meta.workers import WorkerError
 
@@ -39,6 +39,8 @@ examples:
   python train.py --agent tdca-mlp
       the same for image classifiers (MNIST), with the tuned baselines beside it
   python train.py --agent tdca-rnn --env CreditAssign-ReversedCartPole-v0 --seed 1
+  python train.py --agent tdca-mlp --env CreditAssign-MNIST-v0 CreditAssign-FashionMNIST-v0
+      one network for both
   python train.py --agent dfa --env CreditAssign-Digits-v0
   python train.py --agent tdca-mlp --env-kwargs num_samples=500 hidden_sizes=(50,)
   python train.py --resume runs/tdca-rnn_CreditAssign-CartPole-v0_seed0_20260131-120000
@@ -88,7 +90,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--agent", metavar="AGENT", help=f"who chooses the credits: {', '.join(AGENTS)}")
-    add("--env", metavar="ID", help="environment id (default: the agent's own, see --list)")
+    add(
+        "--env",
+        nargs="+",
+        metavar="ID",
+        help="environment id (default: the agent's own, see --list); several: one network for all",
+    )
     add(
         "--env-kwargs",
         nargs="+",
@@ -176,16 +183,20 @@ def new_run(arguments: argparse.Namespace) -> Run:
         hint = nearest(arguments.agent, AGENTS)
         raise Misuse(f"unknown agent {arguments.agent!r}{hint} --list shows all")
     agent = AGENTS[arguments.agent]
-    env_id = arguments.env or agent.default_env
-    if env_id not in agent.envs:
-        raise Misuse(refusal(arguments.agent, env_id))
+    env_ids = arguments.env or [agent.default_env]
+    for env_id in env_ids:
+        if env_id not in agent.envs:
+            raise Misuse(refusal(arguments.agent, env_id))
+    if len(env_ids) > 1 and not agent.learns:
+        raise Misuse(f"{arguments.agent} has nothing to learn from several environments; name one")
     env_kwargs = dict(keyword(text) for text in arguments.env_kwargs or [])
     if arguments.device:
         env_kwargs["device"] = arguments.device
-    check_environment(env_id, env_kwargs)
+    for env_id in env_ids:
+        check_environment(env_id, env_kwargs)
     config = {
         "agent": arguments.agent,
-        "env": env_id,
+        "env": "+".join(env_ids),
         "env_kwargs": env_kwargs,
         "generations": arguments.generations,
         "timesteps": arguments.timesteps,
@@ -231,7 +242,7 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
 
 def evolve(run: Run, arguments: argparse.Namespace) -> int:
     """Meta-train a top-down network and report what it has learned."""
-    recipe = RECIPES[run.config["env"]]
+    recipe = RECIPES[environments(run)[0]]
     workers = arguments.workers
     if workers is None:
         workers = os.cpu_count() or 1 if recipe.all_cores else 0
@@ -266,8 +277,8 @@ def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
     """PGPE as the recipe has it, for what was asked for."""
     model = PGPE(
         AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
-        run.config["env"],
-        env_kwargs=meta_kwargs(run, recipe),
+        environments(run),
+        env_kwargs=[meta_kwargs(run, recipe, env_id) for env_id in environments(run)],
         policy_kwargs=dict(recipe.policy_kwargs),
         n_workers=workers,
         seed=run.config["seed"],
@@ -291,26 +302,32 @@ def load_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
     """The run's latest checkpoint."""
     device = run.config["env_kwargs"].get("device", "cpu")
     model = PGPE.load(run.checkpoint, device=device, n_workers=workers)
-    if model.env_id != run.config["env"]:
+    if list(model.env_ids) != environments(run):
         raise ValueError(
-            f"{run.checkpoint} is a checkpoint of {model.env_id}, the run is in "
+            f"{run.checkpoint} is a checkpoint of {'+'.join(model.env_ids)}, the run is in "
             f"{run.config['env']}; put the right model.zip back, or start a new run"
         )
     return model
 
 
-def meta_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:
+def environments(run: Run) -> list[str]:
+    """Ids of the run's environments."""
+    ids: list[str] = run.config["env"].split("+")
+    return ids
+
+
+def meta_kwargs(run: Run, recipe: Recipe, env_id: str) -> dict[str, Any]:
     """Environment arguments in meta-training: the recipe's, but the user's word counts."""
     kwargs = {**recipe.scored_kwargs, **recipe.meta_kwargs, **run.config["env_kwargs"]}
-    if run.config["env"] in IMAGES:
-        kwargs |= {"train_range": split(run, recipe).meta_range, "evaluate_test": False}
+    if env_id in IMAGES:
+        kwargs |= {"train_range": split(run, recipe, env_id).meta_range, "evaluate_test": False}
     return kwargs
 
 
-def split(run: Run, recipe: Recipe) -> Split:
+def split(run: Run, recipe: Recipe, env_id: str) -> Split:
     """Which images the outer loop draws from, and which are kept fresh."""
     kwargs = scored_kwargs(run, recipe)
-    task = image_task(run.config["env"], kwargs)
+    task = image_task(env_id, kwargs)
     return split_images(len(task.dataset.x_train), task.settings.num_samples)
 
 
@@ -353,7 +370,7 @@ def apply_rule(run: Run) -> int:
             run.config["agent"],
             env_id,
             kwargs,
-            split(run, recipe),
+            split(run, recipe, env_id),
             meta_trained=False,
             on_step=status.update,
         )
@@ -366,21 +383,32 @@ def apply_rule(run: Run) -> int:
 
 def report_on(model: PGPE, run: Run, recipe: Recipe) -> Report:
     """What the evolved network does on lives and images it has never met."""
-    env_id, kwargs = run.config["env"], scored_kwargs(run, recipe)
     with console.status("evaluating on fresh lives") as status:
-        if env_id in CONTROL:
-            return control_report(model.policy, env_id, kwargs)
-        if env_id in SURFACES:
-            return surface_report(model.policy, env_id)
-        return image_report(
-            model.policy,
-            "TDCA",
-            env_id,
-            kwargs,
-            split(run, recipe),
-            meta_trained=True,
-            on_step=status.update,
-        )
+        reports = {
+            env_id: report_in(env_id, model, run, recipe, status.update)
+            for env_id in environments(run)
+        }
+    return next(iter(reports.values())) if len(reports) == 1 else joined(reports)
+
+
+def report_in(
+    env_id: str, model: PGPE, run: Run, recipe: Recipe, on_step: Callable[[str], None]
+) -> Report:
+    """The report of one environment."""
+    kwargs = scored_kwargs(run, recipe)
+    if env_id in CONTROL:
+        return control_report(model.policy, env_id, kwargs)
+    if env_id in SURFACES:
+        return surface_report(model.policy, env_id)
+    return image_report(
+        model.policy,
+        "TDCA",
+        env_id,
+        kwargs,
+        split(run, recipe, env_id),
+        meta_trained=True,
+        on_step=on_step,
+    )
 
 
 def conclude(run: Run, report: Report, figures: Mapping[str, Any], model: PGPE | None) -> None:

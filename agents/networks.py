@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from credit_envs.networks.onednn import tanh
 
 Squash = Literal["clip", "tanh"]
+Start = Literal["xavier", "feedback-alignment"]
 Readout = Literal["last", "mean"]
 
 
@@ -114,6 +115,44 @@ class TopDownMLP(TopDownNetwork):
         scale = self.output_scale
         x = torch.baddbmm(last_bias[..., None], last_weight, x, beta=scale, alpha=scale)
         return self._squash(x).transpose(1, 2).reshape(batch, rows, -1)
+
+    @torch.no_grad()
+    def align_feedback(self, generator: torch.Generator | None = None) -> None:
+        """Parameters with which the network does direct feedback alignment.
+
+        For observations `[p, y]` of k classes: a unit per class in each hidden layer hands on
+        tanh(y − p), output credits are 10 times that, hidden credits a random projection of it.
+        All other parameters are 0.
+
+        Args:
+            generator: of the random projection.
+
+        Raises:
+            ValueError: not the sizes of a classification task, no hidden layer, or one narrower
+                than the classes.
+        """
+        weights = [part[0] for part in self.unpack(self.beta[None])[::2]]
+        classes, odd = divmod(weights[0].shape[1], 2)
+        if odd or len(weights[-1]) <= classes:
+            raise ValueError(
+                'start="feedback-alignment" is for classification tasks, whose rows are outputs '
+                "and one-hot labels, with a credit for each output and hidden neuron"
+            )
+        if len(weights) < 2 or min(len(weight) for weight in weights) < classes:
+            raise ValueError(
+                f'start="feedback-alignment" needs hidden layers of at least {classes} units, one '
+                "per class; widen hidden_sizes"
+            )
+        self.beta.zero_()
+        identity = torch.eye(classes)
+        weights[0][:classes] = torch.cat([-identity, identity], dim=1) / self.input_scale
+        for weight in weights[1:-1]:
+            weight[:classes, :classes] = identity
+        gain = 1.0 / self.output_scale
+        hidden, output = weights[-1][:-classes], weights[-1][-classes:]
+        uniform = torch.rand(len(hidden), classes, generator=generator) * 2 - 1
+        hidden[:, :classes] = gain * uniform / classes**0.5
+        output[:, :classes] = gain * identity
 
 
 class TopDownRNN(TopDownNetwork):

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from agents.base import CreditPolicy
-from agents.networks import Readout, Squash, TopDownMLP, TopDownNetwork, TopDownRNN
+from agents.networks import Readout, Squash, Start, TopDownMLP, TopDownNetwork, TopDownRNN
 from credit_envs.checks import (
     require_at_least,
     require_one_of,
@@ -34,6 +34,10 @@ class TopDownPolicy(CreditPolicy):
         """All parameters, shape `(d,)`."""
         return self.network.beta
 
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Parameters from which evolution starts."""
+        self.network.initialise(generator)
+
 
 class TDCAPolicy(TopDownPolicy):
     """A feed-forward top-down network, applied to each row of the observation on its own.
@@ -49,9 +53,12 @@ class TDCAPolicy(TopDownPolicy):
         output_scale: factor on the outputs; with 0.1 and `credit_scale` 10 the network's outputs
             are the credits.
         squash: outputs are clipped to [−1, 1], or go through "tanh".
+        start: where evolution starts: "xavier" (random), or "feedback-alignment", with which the
+            network already does direct feedback alignment in classification tasks.
 
     Raises:
-        ValueError: the spaces have no rows in common.
+        ValueError: the spaces have no rows in common, or hidden layers are too narrow to start
+            with.
     """
 
     network: TopDownMLP
@@ -65,6 +72,7 @@ class TDCAPolicy(TopDownPolicy):
         input_scale: float = 1.0,
         output_scale: float = 0.1,
         squash: Squash = "clip",
+        start: Start = "xavier",
     ) -> None:
         super().__init__(observation_space, action_space)
         features, credits = _row_sizes(observation_space, action_space)
@@ -74,11 +82,19 @@ class TDCAPolicy(TopDownPolicy):
         require_one_of("squash", squash, get_args(Squash))
         self.input_scale = input_scale
         self.output_scale = output_scale
+        require_one_of("start", start, get_args(Start))
         self.squash: Squash = squash
+        self.start: Start = start
         self.network = TopDownMLP(
             (features, *self.hidden_sizes, credits), input_scale, output_scale, squash
         )
-        self.network.initialise()
+        self.initialise()
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:  # noqa: D102
+        if self.start == "feedback-alignment":
+            self.network.align_feedback(generator)
+        else:
+            super().initialise(generator)
 
     def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
         rows = observation[:, None] if observation.dim() == 2 else observation

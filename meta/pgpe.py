@@ -6,7 +6,7 @@ sampling; TDCA, supplement, Eq. 3–7.
 
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -49,13 +49,16 @@ class PGPE(BaseAlgorithm):
 
     Args:
         policy: `TDCAPolicy`, `TDCARNNPolicy`, one of their names, or a `TopDownPolicy` subclass.
-        env: an environment id, from which a vector environment is made, or such an environment.
-        env_kwargs: keyword arguments of the environment, if an id is given.
+        env: an environment id, from which a vector environment is made, or such an environment;
+            or several ids, in all of which every candidate lives (TDCA, Table S2, "All").
+        env_kwargs: keyword arguments of the environment, if an id is given; for several ids the
+            same for all, or a sequence with those of each.
         policy_kwargs: keyword arguments of the policy.
         population_size: candidates per generation; even.
-        lives: lives each candidate is tried on, dealt to the tasks in turn.
+        lives: lives each candidate is tried on in each environment, dealt to its tasks in turn.
         resample_lives: draw new lives every generation; otherwise always the same.
-        task_fitness: over several tasks, fitness is the "mean" or that of the "worst" task.
+        task_fitness: over several tasks or environments, fitness is the "mean" or that of the
+            "worst".
         stdev_init: initial standard deviation σ of every parameter.
         stdev_learning_rate: rate of σ's adaptation; 0 keeps it fixed.
         stdev_max_change: most that σ changes in a generation, as a fraction of it.
@@ -88,8 +91,8 @@ class PGPE(BaseAlgorithm):
     def __init__(
         self,
         policy: str | type[TopDownPolicy],
-        env: str | CreditAssignVectorEnv | VectorEnvAdapter | None,
-        env_kwargs: Mapping[str, Any] | None = None,
+        env: str | Sequence[str] | CreditAssignVectorEnv | VectorEnvAdapter | None,
+        env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         *,
         population_size: int = 64,
@@ -128,16 +131,14 @@ class PGPE(BaseAlgorithm):
             require_at_least("chunk_size", chunk_size, 1)
         if isinstance(env, CreditAssignVectorEnv):
             env = VectorEnvAdapter(env)
-        if not isinstance(env, str | VectorEnvAdapter | None):
-            raise ValueError(
-                f"PGPE trains in a credit-assignment vector environment or by its id, not in a "
-                f"{type(env).__name__}; use gymnasium.make_vec(id, num_envs=…)"
-            )
-        if isinstance(env, VectorEnvAdapter) and n_workers:
+        given = env if isinstance(env, VectorEnvAdapter) else None
+        self.env_ids = () if given or env is None else _ids(env)
+        self.env_kwargs = _kwargs_of_each(env_kwargs, self.env_ids)
+        if given and n_workers:
             raise ValueError("worker processes make their own environments: give an id as env")
         super().__init__(
             policy,
-            env=None if isinstance(env, str) else env,
+            env=given,
             learning_rate=center_learning_rate,
             policy_kwargs=policy_kwargs,
             tensorboard_log=tensorboard_log,
@@ -146,8 +147,6 @@ class PGPE(BaseAlgorithm):
             support_multi_env=True,
             seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
         )
-        self.env_id = env if isinstance(env, str) else None
-        self.env_kwargs = dict(env_kwargs or {})
         self.population_size = population_size
         self.lives = lives
         self.resample_lives = resample_lives
@@ -175,11 +174,11 @@ class PGPE(BaseAlgorithm):
         settings = self._evaluator_settings()
         self._evaluator = Evaluator(settings, env=given)
         self.policy = self._evaluator.policy
-        self.env = VectorEnvAdapter(self._evaluator.env)
+        self.env = VectorEnvAdapter(self._evaluator.envs[0])
         self.n_envs = self.env.num_envs
         self.observation_space = self.env.observation_space
         self.action_space = self.env.action_space
-        self.policy.network.initialise(torch.Generator().manual_seed(self.seed))
+        self.policy.initialise(torch.Generator().manual_seed(self.seed))
         self.stdev = torch.full_like(self.policy.beta.data, self.stdev_init)
         self.optimizer = make_center_optimizer(
             self.optimizer_name, self.policy.beta, self.center_learning_rate
@@ -193,8 +192,8 @@ class PGPE(BaseAlgorithm):
             )
         device = {} if str(self.device) == "cpu" else {"device": str(self.device)}
         return EvaluatorSettings(
-            env_id=self.env_id or "",
-            env_kwargs=device | self.env_kwargs,
+            env_ids=tuple(self.env_ids),
+            env_kwargs=tuple({**device, **kwargs} for kwargs in self.env_kwargs),
             policy_class=self.policy_class,
             policy_kwargs=self.policy_kwargs,
             population_size=self.population_size,
@@ -215,7 +214,7 @@ class PGPE(BaseAlgorithm):
     @property
     def timesteps_per_generation(self) -> int:
         """Updates of bottom-up networks in one generation."""
-        return self.population_size * self.lives * self._evaluator.env.num_updates
+        return self.population_size * self.lives * self._evaluator.num_updates
 
     def learn(
         self,
@@ -275,7 +274,7 @@ class PGPE(BaseAlgorithm):
             losses = np.concatenate(chunks)
         else:
             losses = pool.losses(generation, num_chunks, self.logger.warn)
-        fitness = self._fitness(losses, np.array(generation.tasks))
+        fitness = self._fitness(losses, generation.tasks)
         self._update(generation, fitness)
         self.generation += 1
         self.num_timesteps += self.timesteps_per_generation
@@ -285,7 +284,7 @@ class PGPE(BaseAlgorithm):
 
     def _next_generation(self) -> Generation:
         assert self.seed is not None
-        num_tasks = len(self._evaluator.env.task.task_names)
+        num_tasks = len(self._evaluator.envs[0].task.task_names)
         return Generation(
             center=self.policy.beta.detach().cpu().clone(),
             stdev=self._annealing() * self.stdev.cpu(),
@@ -300,11 +299,11 @@ class PGPE(BaseAlgorithm):
             return 1.0
         return 1.0 + (self.anneal_to - 1.0) * min(self.generation / self.anneal_over, 1.0)
 
-    def _fitness(
-        self, losses: NDArray[np.float64], tasks: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Fitness of each candidate from its losses `(candidates, lives)`."""
-        by_task = np.stack([-losses[:, tasks == task].mean(1) for task in np.unique(tasks)])
+    def _fitness(self, losses: NDArray[np.float64], tasks: tuple[int, ...]) -> NDArray[np.float64]:
+        """Fitness of each candidate from its losses `(candidates, environments · lives)`."""
+        environments = losses.shape[1] // len(tasks)
+        task = np.concatenate([np.array(tasks) + e * len(tasks) for e in range(environments)])
+        by_task = np.stack([-losses[:, task == which].mean(1) for which in np.unique(task)])
         fitness: NDArray[np.float64] = (
             by_task.min(0) if self.task_fitness == "worst" else by_task.mean(0)
         )
@@ -398,6 +397,31 @@ class PGPE(BaseAlgorithm):
                 f"{target} cannot be continued here ({error}): it is incomplete, or of another "
                 "version or environment; use another checkpoint, or start again"
             ) from error
+
+
+def _ids(env: object) -> tuple[str, ...]:
+    """Environment ids, one or several."""
+    ids = (env,) if isinstance(env, str) else env
+    if not isinstance(ids, list | tuple) or not ids or not all(isinstance(i, str) for i in ids):
+        raise ValueError(
+            f"PGPE trains in a credit-assignment vector environment, by its id or in several by "
+            f"their ids, not in a {type(env).__name__}; use gymnasium.make_vec(id, num_envs=…)"
+        )
+    return tuple(ids)
+
+
+def _kwargs_of_each(
+    env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, ids: tuple[str, ...]
+) -> tuple[Mapping[str, Any], ...]:
+    """Keyword arguments for each of the environments."""
+    if env_kwargs is None or isinstance(env_kwargs, Mapping):
+        return tuple(dict(env_kwargs or {}) for _ in ids)
+    if len(env_kwargs) != len(ids):
+        raise ValueError(
+            f"env_kwargs has {len(env_kwargs)} entries for {len(ids)} environments; give one "
+            "mapping for all, or one for each"
+        )
+    return tuple(dict(kwargs) for kwargs in env_kwargs)
 
 
 def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:

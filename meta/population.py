@@ -31,8 +31,8 @@ class Generation:
         stdev: its standard deviations, shape `(d,)`.
         noise_seed: of the directions in which candidates are placed.
         num_directions: antithetic pairs; there are twice as many candidates.
-        life_seeds: the lives.
-        tasks: task index of each life.
+        life_seeds: the lives, the same in every environment.
+        tasks: task index of each life within its environment.
     """
 
     center: Tensor
@@ -58,8 +58,8 @@ class Generation:
 class EvaluatorSettings:
     """What a process needs to evaluate candidates on its own."""
 
-    env_id: str
-    env_kwargs: Mapping[str, Any]
+    env_ids: tuple[str, ...]
+    env_kwargs: tuple[Mapping[str, Any], ...]
     policy_class: type[TopDownPolicy]
     policy_kwargs: Mapping[str, Any]
     population_size: int
@@ -71,8 +71,12 @@ class Evaluator:
     """Trains networks with candidates, a chunk of them at a time.
 
     Args:
-        settings: environment, policy and sizes.
-        env: a vector environment to use instead of making one.
+        settings: environments, policy and sizes.
+        env: a vector environment to use instead of making any.
+
+    Attributes:
+        envs: one per environment id, each for a chunk of candidates.
+        policy: made for the first of them.
     """
 
     def __init__(
@@ -81,45 +85,60 @@ class Evaluator:
         env: CreditAssignVectorEnv | None = None,
     ) -> None:
         self.lives = settings.lives
-        self.env = env or make_env(settings)
-        together = self.env.task.lives_together
-        self.chunk_size = self.env.num_envs // settings.lives if together else self.env.num_envs
-        if not self.chunk_size or (together and self.env.num_envs % settings.lives):
-            raise ValueError(
-                f"the vector environment has {self.env.num_envs} networks, which is no multiple "
-                f"of lives={settings.lives}; make it with a multiple of {settings.lives}"
-            )
+        self.envs = [env] if env is not None else make_envs(settings)
+        self.chunk_size, *others = {self._candidates_in(env) for env in self.envs}
+        assert not others
         self.num_chunks = -(-settings.population_size // self.chunk_size)
+        first = self.envs[0]
         self.policy = settings.policy_class(
-            self.env.single_observation_space,
-            self.env.single_action_space,  # type: ignore[arg-type]
+            first.single_observation_space,
+            first.single_action_space,  # type: ignore[arg-type]
             **settings.policy_kwargs,
         )
-        self.policy.to(self.env.task.device)
+        self.policy.to(first.task.device)
+
+    @property
+    def num_updates(self) -> int:
+        """Updates that a candidate makes in one life in each environment."""
+        return sum(env.num_updates for env in self.envs)
+
+    def _candidates_in(self, env: CreditAssignVectorEnv) -> int:
+        together = env.task.lives_together
+        if together and env.num_envs % self.lives:
+            raise ValueError(
+                f"the vector environment has {env.num_envs} networks, which is no multiple "
+                f"of lives={self.lives}; make it with a multiple of {self.lives}"
+            )
+        return env.num_envs // self.lives if together else env.num_envs
 
     @torch.no_grad()
     def losses(self, generation: Generation, chunk: int) -> NDArray[np.float64]:
-        """Loss after the last update of each candidate of a chunk in each life, `(c, lives)`."""
+        """Loss after the last update of each candidate of a chunk in each life.
+
+        Shape `(c, environments · lives)`, all lives of the first environment first.
+        """
         candidates = generation.candidates()
         mine = candidates[chunk * self.chunk_size : (chunk + 1) * self.chunk_size]
         # A short last chunk is filled up, for the environment has a fixed number of networks.
         padded = torch.cat([mine, mine[-1:].expand(self.chunk_size - len(mine), -1)])
-        beta = padded.to(self.env.task.device)
-        if self.env.task.lives_together:
-            losses = self._train(beta, list(generation.life_seeds), list(generation.tasks))
-        else:
-            losses = torch.cat(
-                [
-                    self._train(beta, [seed], [task])
-                    for seed, task in zip(generation.life_seeds, generation.tasks, strict=True)
-                ],
-                dim=1,
-            )
+        beta = padded.to(self.envs[0].task.device)
+        losses = torch.cat([self._losses_in(env, generation, beta) for env in self.envs], dim=1)
         return losses[: len(mine)].cpu().numpy().astype(np.float64)
 
-    def _train(self, beta: Tensor, seeds: list[int], tasks: list[int]) -> Tensor:
+    def _losses_in(
+        self, env: CreditAssignVectorEnv, generation: Generation, beta: Tensor
+    ) -> Tensor:
+        seeds, tasks = list(generation.life_seeds), list(generation.tasks)
+        if env.task.lives_together:
+            return self._train(env, beta, seeds, tasks)
+        lives = zip(seeds, tasks, strict=True)
+        return torch.cat([self._train(env, beta, [seed], [task]) for seed, task in lives], dim=1)
+
+    def _train(
+        self, env: CreditAssignVectorEnv, beta: Tensor, seeds: list[int], tasks: list[int]
+    ) -> Tensor:
         """Final losses `(c, len(seeds))` of each candidate in each of these lives."""
-        env, options = self.env, {}
+        options = {}
         if len(env.task.task_names) > 1:
             options["task"] = np.array(tasks * len(beta))
         observation = env.reset_tensors(seeds * len(beta), **options)
@@ -128,16 +147,41 @@ class Evaluator:
         return env.loss.view(len(beta), len(seeds))
 
 
-def make_env(settings: EvaluatorSettings) -> CreditAssignVectorEnv:
-    """The vector environment for a chunk of candidates."""
-    env_kwargs = {"reward": "final", **settings.env_kwargs}
-    probe = gymnasium.make(settings.env_id, disable_env_checker=True, **env_kwargs)
+def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
+    """The vector environments for a chunk of candidates.
+
+    Raises:
+        ValueError: their rows have not the same columns, so that no one network fits all.
+    """
+    kinds = zip(settings.env_ids, settings.env_kwargs, strict=True)
+    envs = [_make_env(env_id, kwargs, settings) for env_id, kwargs in kinds]
+    columns = {env_id: _columns(env) for env_id, env in zip(settings.env_ids, envs, strict=True)}
+    if len(set(columns.values())) > 1:
+        raise ValueError(
+            "one top-down network serves environments whose observations and actions have rows "
+            f"of the same length only, not {columns}; choose others, or their hidden_sizes"
+        )
+    return envs
+
+
+def _columns(env: CreditAssignVectorEnv) -> tuple[int, int]:
+    """Length of a row of the observation and of the action."""
+    assert env.single_observation_space.shape
+    assert env.single_action_space.shape
+    return env.single_observation_space.shape[-1], env.single_action_space.shape[-1]
+
+
+def _make_env(
+    env_id: str, env_kwargs: Mapping[str, Any], settings: EvaluatorSettings
+) -> CreditAssignVectorEnv:
+    env_kwargs = {"reward": "final", **env_kwargs}
+    probe = gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
     together = probe.unwrapped.vector.task.lives_together  # type: ignore[attr-defined]
 
     chunk_size = settings.chunk_size or usual_chunk_size(settings.population_size)
     chunk_size = min(chunk_size, settings.population_size)
     num_envs = chunk_size * settings.lives if together else chunk_size
-    env = gymnasium.make_vec(settings.env_id, num_envs=num_envs, **env_kwargs)
+    env = gymnasium.make_vec(env_id, num_envs=num_envs, **env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
     return env
 

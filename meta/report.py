@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from agents import CreditPolicy
@@ -36,9 +37,21 @@ class Report:
         figures: by file name.
     """
 
-    table: Table
+    table: RenderableType
     results: Mapping[str, Any]
     figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+def joined(reports: Mapping[str, Report]) -> Report:
+    """The reports of several environments as one."""
+    figures = {
+        f"{env_id}_{name}": figure
+        for env_id, report in reports.items()
+        for name, figure in report.figures.items()
+    }
+    results = {env_id: report.results for env_id, report in reports.items()}
+    tables = Group(*(report.table for report in reports.values()))
+    return Report(tables, {"environments": results}, figures)
 
 
 def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any]) -> Report:

@@ -120,6 +120,46 @@ def test_initial_networks_are_xavier():
             assert 0.9 * bound < part.abs().max() <= bound
 
 
+@pytest.mark.parametrize("hidden_sizes", [(CLASSES,), (30, 30)])
+def test_start_at_feedback_alignment(hidden_sizes):
+    """Output credits follow the error y − p, hidden ones a fixed random projection of it."""
+    policy = TDCAPolicy(SEEN, ACTED, hidden_sizes=hidden_sizes, start="feedback-alignment")
+    p = torch.softmax(torch.randn(4, ROWS, CLASSES, generator=torch.Generator().manual_seed(0)), -1)
+    y = nn.functional.one_hot(torch.arange(ROWS) % CLASSES, CLASSES).expand(4, -1, -1)
+    error = y - p
+    for _ in hidden_sizes:
+        error = torch.tanh(error)
+    actions = policy.act(torch.cat([p, y], dim=-1))
+    hidden, output = torch.split(actions, [NEURONS, CLASSES], dim=-1)
+    torch.testing.assert_close(output, error)
+    flat = error.reshape(-1, CLASSES)
+    projection = torch.linalg.lstsq(flat, hidden.reshape(-1, NEURONS)).solution
+    torch.testing.assert_close(flat @ projection, hidden.reshape(-1, NEURONS))
+    assert projection.abs().max() <= CLASSES**-0.5
+    assert projection.std() > 0.1
+
+
+def test_starts_are_reproducible_and_saved(tmp_path):
+    policy = TDCAPolicy(SEEN, ACTED, start="feedback-alignment")
+    policy.initialise(torch.Generator().manual_seed(1))
+    policy.save(tmp_path / "policy")
+    same = TDCAPolicy.load(tmp_path / "policy")
+    torch.testing.assert_close(same.beta, policy.beta)
+    same.initialise(torch.Generator().manual_seed(1))
+    torch.testing.assert_close(same.beta, policy.beta)
+    same.initialise(torch.Generator().manual_seed(2))
+    assert not torch.equal(same.beta, policy.beta)
+
+
+def test_starts_that_do_not_fit():
+    with pytest.raises(ValueError, match="did you mean 'feedback-alignment'"):
+        TDCAPolicy(SEEN, ACTED, start="feedback-alignement")
+    with pytest.raises(ValueError, match="at least 3 units"):
+        TDCAPolicy(SEEN, ACTED, hidden_sizes=(30, 2), start="feedback-alignment")
+    with pytest.raises(ValueError, match="classification"):
+        TDCAPolicy(spaces.Box(-1, 1, (4,)), spaces.Box(-1, 1, (2,)), start="feedback-alignment")
+
+
 # --- The recurrent network
 
 

@@ -86,6 +86,60 @@ def test_worst_task_fitness():
     np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-3.5, -2.0])
 
 
+IMAGES = ["CreditAssign-Digits-v0", "CreditAssign-Images-v0"]
+
+
+def images_kwargs():
+    """Digits of two sizes; the second environment has other images, samples and updates."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (80, 6, 6)).astype(np.uint8), np.arange(80) % 10
+    sizes = {"hidden_sizes": (8,), "optimizer": "sgd"}
+    return [
+        {"num_samples": 30, "num_updates": 3, **sizes},
+        {"num_samples": 20, "num_updates": 2, **sizes, "data": (x, y, x, y)},
+    ]
+
+
+def in_several(env_ids, env_kwargs, n_workers=0):
+    return PGPE(
+        "TDCAPolicy",
+        env_ids,
+        env_kwargs,
+        {"hidden_sizes": (4,)},
+        population_size=6,
+        lives=2,
+        seed=3,
+        n_workers=n_workers,
+    )
+
+
+def test_several_environments_are_each_as_alone_and_count_alike():
+    """One network for all data sets, the fitness its mean over them (TDCA, Table S2, "All")."""
+    kwargs = images_kwargs()
+    model = in_several(IMAGES, kwargs)
+    generation = model._next_generation()
+    losses = model._evaluator.losses(generation, 0)
+    alone = [
+        in_several(env_id, own)._evaluator.losses(generation, 0)
+        for env_id, own in zip(IMAGES, kwargs, strict=True)
+    ]
+    np.testing.assert_allclose(losses, np.concatenate(alone, axis=1), rtol=1e-6)
+    fitness = model._fitness(losses, generation.tasks)
+    np.testing.assert_allclose(fitness, -sum(own.mean(1) for own in alone) / 2, rtol=1e-6)
+    model.task_fitness = "worst"
+    fitness = model._fitness(losses, generation.tasks)
+    np.testing.assert_allclose(fitness, -np.maximum(*(own.mean(1) for own in alone)), rtol=1e-6)
+    assert model.timesteps_per_generation == 6 * 2 * (3 + 2)
+
+
+def test_several_environments_resume_and_spread_over_workers(tmp_path):
+    kwargs = images_kwargs()
+    whole = generations(in_several(IMAGES, kwargs), 3)
+    generations(in_several(IMAGES, kwargs, n_workers=2), 2).save(tmp_path / "half")
+    resumed = generations(PGPE.load(tmp_path / "half", n_workers=0), 1)
+    assert torch.equal(whole.policy.beta, resumed.policy.beta)
+
+
 def test_annealing_by_generation():
     model = small(anneal_over=4, anneal_to=0.5, stdev_init=0.2, stdev_learning_rate=0.0)
     seen = []
