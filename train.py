@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,7 @@ from credit_envs.datasets import CorruptDataError
 from meta.baselines import Split, image_task, spaces, split_images
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
-from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Recipe
+from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Agent, Recipe
 from meta.report import Report, control_report, image_report, joined, surface_report
 from meta.runs import Checkpoint, Run
 from meta.workers import WorkerError
@@ -102,6 +103,20 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="K=V",
         help="keyword arguments of the environment, as in its docstring",
     )
+    add(
+        "--policy-kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="of the top-down network, as in the docstrings of agents.TDCAPolicy and "
+        "TDCARNNPolicy: hidden_sizes=(64,64) start=xavier (default: recipe's)",
+    )
+    add(
+        "--pgpe-kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="of the outer loop, as in the docstring of meta.PGPE: population_size=128 "
+        "resample_lives=False (default: recipe's)",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--generations", type=positive, metavar="N", help="generations of PGPE (default: recipe's)"
@@ -144,12 +159,31 @@ FIXED_BY_RUN = (
     "agent",
     "env",
     "env_kwargs",
+    "policy_kwargs",
+    "pgpe_kwargs",
     "generations",
     "timesteps",
     "seed",
     "device",
     "logdir",
 )
+
+
+GIVEN = (
+    "policy",
+    "env",
+    "observation_space",
+    "action_space",
+    "env_kwargs",
+    "policy_kwargs",
+    "n_workers",
+    "seed",
+    "device",
+    "tensorboard_log",
+    "verbose",
+    "_init_setup_model",
+)
+"""Arguments that have an option of their own, or none."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -187,17 +221,24 @@ def new_run(arguments: argparse.Namespace) -> Run:
     for env_id in env_ids:
         if env_id not in agent.envs:
             raise Misuse(refusal(arguments.agent, env_id))
+    if len(set(env_ids)) < len(env_ids):
+        raise Misuse(f"--env names an environment more than once: {', '.join(env_ids)}")
     if len(env_ids) > 1 and not agent.learns:
         raise Misuse(f"{arguments.agent} has nothing to learn from several environments; name one")
-    env_kwargs = dict(keyword(text) for text in arguments.env_kwargs or [])
+    env_kwargs = keywords("--env-kwargs", arguments.env_kwargs)
     if arguments.device:
         env_kwargs["device"] = arguments.device
     for env_id in env_ids:
         check_environment(env_id, env_kwargs)
+    policy_kwargs = keywords("--policy-kwargs", arguments.policy_kwargs)
+    pgpe_kwargs = keywords("--pgpe-kwargs", arguments.pgpe_kwargs)
+    check_learner(agent, env_ids[0], env_kwargs, policy_kwargs, pgpe_kwargs)
     config = {
         "agent": arguments.agent,
         "env": "+".join(env_ids),
         "env_kwargs": env_kwargs,
+        "policy_kwargs": policy_kwargs,
+        "pgpe_kwargs": pgpe_kwargs,
         "generations": arguments.generations,
         "timesteps": arguments.timesteps,
         "seed": arguments.seed or 0,
@@ -216,15 +257,18 @@ def refusal(agent: str, env_id: str) -> str:
     return f"{agent} does not fit {env_id}; {advice}; {agent} fits {', '.join(AGENTS[agent].envs)}"
 
 
-def keyword(text: str) -> tuple[str, Any]:
-    """`name=value` with the value as Python writes it, or as a word."""
-    name, separator, value = text.partition("=")
-    if not separator or not name.isidentifier():
-        raise Misuse(f"--env-kwargs takes name=value, as in num_samples=500, not {text!r}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+def keywords(option: str, texts: Sequence[str] | None) -> dict[str, Any]:
+    """`name=value` pairs with values as Python writes them, or words."""
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator or not name.isidentifier():
+            raise Misuse(f"{option} takes name=value, as in num_samples=500, not {text!r}")
+        try:
+            pairs[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            pairs[name] = value
+    return pairs
 
 
 def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
@@ -235,6 +279,32 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise Misuse(f"--env-kwargs: {error}") from error
+
+
+def check_learner(
+    agent: Agent,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    policy_kwargs: Mapping[str, Any],
+    pgpe_kwargs: Mapping[str, Any],
+) -> None:
+    """Refuse arguments of policy and outer loop before anything is written."""
+    chosen = {"--policy-kwargs": policy_kwargs, "--pgpe-kwargs": pgpe_kwargs}
+    if not agent.learns:
+        for option in (option for option, kwargs in chosen.items() if kwargs):
+            raise Misuse(f"{option} is for agents that learn; leave it out")
+        return
+    known = {"--policy-kwargs": agent.policy_class, "--pgpe-kwargs": PGPE}
+    for option, kwargs in chosen.items():
+        names = [name for name in signature(known[option]).parameters if name not in GIVEN]
+        for name in kwargs:
+            if name not in names:
+                raise Misuse(f"{option}: there is no {name!r}{nearest(name, names)}")
+    try:
+        agent.policy_class(*spaces(env_id, env_kwargs), **policy_kwargs)
+        PGPE(agent.policy_class, env_id, _init_setup_model=False, **pgpe_kwargs)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise Misuse(str(error)) from error
 
 
 # ---------------------------------------------------------------------- learning
@@ -279,13 +349,13 @@ def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
         AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
         environments(run),
         env_kwargs=[meta_kwargs(run, recipe, env_id) for env_id in environments(run)],
-        policy_kwargs=dict(recipe.policy_kwargs),
+        policy_kwargs={**recipe.policy_kwargs, **run.config["policy_kwargs"]},
         n_workers=workers,
         seed=run.config["seed"],
         device=run.config["env_kwargs"].get("device", "cpu"),
-        **recipe.pgpe_kwargs,
+        **{**recipe.pgpe_kwargs, **run.config["pgpe_kwargs"]},
     )
-    if recipe.anneal:
+    if recipe.anneal and "anneal_over" not in run.config["pgpe_kwargs"]:
         total = total_timesteps(run, recipe, model)
         model.anneal_over = -(-total // model.timesteps_per_generation)
     return model

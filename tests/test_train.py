@@ -88,6 +88,27 @@ def test_images_stand_beside_the_baselines(tmp_path, capsys):
     assert "TDCA" in methods
 
 
+@pytest.mark.filterwarnings("ignore:Using MNIST")
+def test_policy_and_outer_loop_as_asked_for_and_several_environments(tmp_path, capsys):
+    """Everything of a run in two environments comes twice, and resumes as it was asked for."""
+    asked = ["--policy-kwargs", "hidden_sizes=(10,)", "start=feedback-alignment"]
+    asked += ["--pgpe-kwargs", "population_size=4", "resample_lives=False"]
+    asked += ["--env-kwargs", "num_samples=50", "num_updates=2", "hidden_sizes=(8,)"]
+    arguments = ["--agent", "tdca-mlp", "--env", DIGITS, "CreditAssign-MNIST-v0", *asked]
+    arguments += ["--workers", "0", "--generations", "2"]
+    assert train.main([*arguments, "--logdir", str(tmp_path)]) == train.DONE
+    run = only_run(tmp_path)
+    model = PGPE.load(run / "model.zip")
+    assert (model.population_size, model.resample_lives, model.generation) == (4, False, 2)
+    assert list(model.policy.hidden_sizes) == [10]
+    assert len(model._evaluator.envs) == 2
+    assert capsys.readouterr().out.count("accuracy after the last update") == 2
+    before = json.loads((run / "results.json").read_text())
+    assert train.main(["--resume", str(run), "--workers", "0"]) == train.DONE
+    after = json.loads((run / "results.json").read_text())
+    assert before["environments"] == after["environments"]
+
+
 def test_list_and_help_teach(capsys):
     assert train.main(["--list"]) == train.DONE
     listed = capsys.readouterr().out
@@ -115,9 +136,18 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--env-kwargs", "num_updates=0"], "at least 1"),
         ([*QUICK, "1", "--env-kwargs", "reward=progres"], "did you mean 'progress'"),
         ([*QUICK, "1", "--env-kwargs", "num_updates"], "name=value"),
+        ([*QUICK, "1", "--policy-kwargs", "hiden_sizes=(3,)"], "did you mean 'hidden_sizes'"),
+        ([*QUICK, "1", "--policy-kwargs", "hidden_sizes=(0,)"], "at least 1"),
+        ([*QUICK, "1", "--pgpe-kwargs", "population_size=7"], "even"),
+        ([*QUICK, "1", "--pgpe-kwargs", "seed=7"], "no 'seed'"),
+        ([*QUICK, "1", "--pgpe-kwargs", "lives"], "--pgpe-kwargs takes name=value"),
+        (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
+        (["--agent", "dfa", "--env", DIGITS, "CreditAssign-MNIST-v0"], "name one"),
+        (["--agent", "tdca-mlp", "--env", DIGITS, DIGITS], "more than once"),
         ([*QUICK, "1", "--device", "toaster"], "toaster"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
+        (["--resume", "somewhere", "--pgpe-kwargs", "lives=2"], "leave it out"),
         (
             [
                 "--agent",
