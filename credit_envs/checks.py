@@ -37,6 +37,19 @@ def require_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must be a finite number above 0")
 
 
+def require_not_negative(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a finite number of at least 0."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not isfinite(value) or value < 0:
+        raise ValueError(f"{name}={value!r} must be a finite number of at least 0")
+
+
+def require_fraction(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a number of at least 0 and below 1."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < 1:
+        raise ValueError(f"{name}={value!r} must be a number of at least 0 and below 1")
+
+
 def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
     """Layer sizes as a tuple; ValueError unless they are whole numbers above 0."""
     values = tuple(sizes) if isinstance(sizes, list | tuple) else (sizes,)

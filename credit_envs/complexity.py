@@ -33,7 +33,7 @@ from typing import Literal, get_args
 
 from credit_envs.checks import require_one_of, require_sizes
 
-CreditForm = Literal["parameters", "neurons", "groups"]
+CreditForm = Literal["neurons", "groups", "parameters"]
 
 
 @dataclass(frozen=True)

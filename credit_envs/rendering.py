@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -71,16 +72,33 @@ def learning_curve(
 
 
 def credit_picture(history: History, max_samples: int = 100) -> Callable[[Any], None]:
-    """A panel with the last credits: a row per sample, a column per neuron."""
+    """A panel with the last credits: a row per sample, a column per neuron.
+
+    Credits of parameters, which have no samples, fill a square row after row.
+    """
 
     def panel(axes: Axes) -> None:
+        of_samples = history.observations[-1].ndim == 2
         if history.actions:
-            image = history.actions[-1][:max_samples]
+            action = history.actions[-1]
+            image = action[:max_samples] if of_samples else _in_square(action)
             drawn = axes.imshow(image, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
             axes.figure.colorbar(drawn, ax=axes, label="action (credit / credit_scale)")
-        axes.set(title="last credits", xlabel="neuron, output layer last", ylabel="sample")
+        axes.set(title="last credits")
+        if of_samples:
+            axes.set(xlabel="neuron, output layer last", ylabel="sample")
+        else:
+            axes.set(xlabel="parameter, row after row")
 
     return panel
+
+
+def _in_square(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All values row by row, and NaN after them."""
+    side = ceil(len(values) ** 0.5)
+    square = np.full((ceil(len(values) / side), side), np.nan, dtype=np.float32)
+    square.flat[: len(values)] = values
+    return square
 
 
 def surface_path(
@@ -109,7 +127,7 @@ def cart_pole_strobe(history: History, scale: Sequence[float]) -> Callable[[Any]
         rows = rows[rows[:, -1] > 0]
         for moment in np.unique(np.linspace(0, len(rows) - 1, 8).astype(int)):
             position, angle = rows[moment, 0] / scale[0], rows[moment, 2] / scale[2]
-            alpha = 0.2 + 0.8 * moment / max(len(rows) - 1, 1)
+            alpha = 0.2 + 0.8 * (moment / max(len(rows) - 1, 1))
             axes.add_patch(Rectangle((position - 0.25, 0), 0.5, 0.3, color="black", alpha=alpha))
             tip = position + np.sin(angle), 0.3 + np.cos(angle)
             axes.plot([position, tip[0]], [0.3, tip[1]], color="tab:orange", lw=4, alpha=alpha)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from agents import CreditPolicy
 from credit_envs.tasks.surfaces import REGION, Surface
-from meta.baselines import Score
 from meta.evaluation import Condition, Curves
+from meta.tuning import Score
 
 _COLOURS = {
     "normal": "tab:blue",

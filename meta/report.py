@@ -1,7 +1,7 @@
 """What a run has learned: the table at its end, its numbers for `results.json`, its figures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import gymnasium
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from agents import CreditPolicy
+from agents import BackpropPolicy, CreditPolicy
 from credit_envs.tasks.surfaces import SurfaceTask
-from meta.baselines import Split, image_task, rule_scores, score, tuned_score
+from meta.baselines import image_task, rule_scores
 from meta.climbing import GRID, climb
 from meta.evaluation import evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field
 from meta.replay import replay_in_gymnasium
+from meta.tuning import Split, score, tuned_score
 
 FRESH_LIFE = 2**40
 """Lives from here on are met by no outer loop, whose own life seeds stay below 2³²."""
@@ -107,6 +108,8 @@ def image_report(
 ) -> Report:
     """Accuracy on fresh subsets and test images, every method at its best learning rate.
 
+    Backpropagation, as the yardstick, with its best weight decay and label smoothing too.
+
     Args:
         policy: chooses the credits.
         name: of the method in the table.
@@ -120,11 +123,16 @@ def image_report(
     seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
     tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(_NUM_TUNING_SUBSETS)]
     on_step(f"scoring {name}")
-    scores = [tuned_score(name, policy, env_id, env_kwargs, split, tuning_seeds, seeds)]
+    yardstick = isinstance(policy, BackpropPolicy)
+    scores = [
+        tuned_score(
+            name, policy, env_id, env_kwargs, split, tuning_seeds, seeds, regularise=yardstick
+        )
+    ]
     rows = [(scores[0], "fresh subsets")]
     if meta_trained:
-        rate = scores[0].learning_rate
-        own = score(name, policy, env_id, env_kwargs, split.meta_range, rate, seeds)
+        tuned = scores[0].tuned
+        own = score(name, policy, env_id, env_kwargs, split.meta_range, tuned, seeds)
         rows.insert(0, (own, "meta-training images"))
         on_step("tuning and scoring the baselines")
         scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
@@ -133,13 +141,15 @@ def image_report(
     dataset = image_task(env_id, env_kwargs).dataset
     table = Table(
         title=f"{env_id}: accuracy after the last update\n%, mean ± std over subsets",
-        caption=f"data: {dataset.name}",
+        caption=f"data: {dataset.name}, {NUM_SUBSETS} subsets; learning rate η, weight decay λ and "
+        "label smoothing s are those that did best on validation images",
     )
-    for column in ("method", "trained on", "subsets", "rate", "train", "test"):
+    for column in ("method", "trained on", "η", "λ", "s", "train", "test"):
         table.add_column(column, justify="left" if column in ("method", "trained on") else "right")
     for row, images in rows:
-        cells = (str(len(row.test)), f"{row.learning_rate:g}")
-        table.add_row(row.method, images, *cells, _spread(100 * row.train), _spread(100 * row.test))
+        chosen = (row.tuned.learning_rate, row.tuned.weight_decay, row.tuned.label_smoothing)
+        accuracies = (_spread(100 * row.train), _spread(100 * row.test))
+        table.add_row(row.method, images, *(f"{value:g}" for value in chosen), *accuracies)
     results = {
         "dataset": dataset.name,
         "dataset_is_complete": dataset.is_complete,
@@ -147,7 +157,7 @@ def image_report(
             {
                 "method": row.method,
                 "images": images,
-                "learning_rate": row.learning_rate,
+                **asdict(row.tuned),
                 "train_accuracy": row.train.round(6).tolist(),
                 "test_accuracy": row.test.round(6).tolist(),
             }

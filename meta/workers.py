@@ -59,6 +59,7 @@ class WorkerPool:
             try:
                 self._run(generation, missing, done)
             except BrokenProcessPool as error:
+                self._kill()
                 failures = failures + 1 if len(done) == before else 0
                 if failures > _MAX_RETRIES:
                     raise WorkerError(
@@ -70,7 +71,6 @@ class WorkerPool:
                     f"a worker process died; {num_chunks - len(done)} of {num_chunks} chunks are "
                     "evaluated again"
                 )
-                self._executor.shutdown(cancel_futures=True)
                 self._executor = self._start()
         return np.concatenate([done[chunk] for chunk in range(num_chunks)])
 
@@ -96,6 +96,18 @@ class WorkerPool:
     def close(self) -> None:
         """Stop the processes."""
         self._executor.shutdown(cancel_futures=True)
+
+    def _kill(self) -> None:
+        """End the processes of a broken pool.
+
+        It ends them itself, but for one that it was just starting when another died, for which it
+        then waits forever.
+        """
+        processes = dict(self._executor._processes or {})
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes.values():
+            process.kill()
+        self._executor.shutdown()
 
     def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

@@ -83,6 +83,10 @@ def test_images_stand_beside_the_baselines(tmp_path, capsys):
     results = json.loads((only_run(tmp_path) / "results.json").read_text())
     assert results["dataset"] == "Digits"
     assert "data: Digits" in capsys.readouterr().out
+    for row in results["rows"]:
+        assert row["learning_rate"] > 0
+        if "BP" not in row["method"]:
+            assert row["weight_decay"] == row["label_smoothing"] == 0.0
     methods = [row["method"] for row in results["rows"]]
     assert [m for m in methods if m != "TDCA"] == ["Kaiming BP", "zero BP", "DFA", "DRTP"]
     assert "TDCA" in methods

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from numpy.typing import NDArray
 
 from credit_envs.checks import (
     require_at_least,
     require_device,
+    require_not_negative,
     require_one_of,
     require_positive,
     require_sizes,
 )
+from credit_envs.complexity import CreditForm
 from credit_envs.datasets import Dataset, DatasetName, from_arrays, load
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
 from credit_envs.networks.optimizers import OptimizerName
@@ -40,7 +42,10 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         ΔW = η · mean_n( xᵀ (c ⊙ f′(a)) ),
 
     with the Jacobian of the softmax for f′ at the output, clipped to `max_grad_norm` over the
-    whole network and passed through the inner optimiser. Credits raise what they reward: the
+    whole network and passed through the inner optimiser. With `weight_decay` λ each update first
+    takes every weight towards zero, W −= ηλW: decoupled for every optimiser, as in AdamW, so that
+    neither the clip nor the momentum sees it. A bias, being the weight of an input that is always
+    one, decays as well. Credits raise what they reward: the
     credits that equal backpropagation are −∂(cross-entropy)/∂(activity).
 
     Inputs are standardised by the training split's mean and standard deviation (per channel for
@@ -65,6 +70,10 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     for backpropagation needs them. With `credit="groups"` each hidden layer has `credit_groups`
     credits, which spread to the neurons of their group as exp(−d²/σ²) (TDCA, Eq. 2).
 
+    With `credit="parameters"`, the paper's naive form (Table S4), `Box(-1, 1, (parameters,),
+    float32)`: a credit per weight and bias, which times `credit_scale` **is** its gradient; the
+    clip and the inner optimiser follow as ever. Their order is that of the observation.
+
     ## Observation Space
     `Box(0, 1, (n, 2k), float32)`: a row per sample.
 
@@ -72,6 +81,12 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     |---|---|
     | 0 … k−1 | probability the network gives to each class |
     | k … 2k−1 | one-hot label |
+
+    With `credit="parameters"`, `Box(-inf, inf, (parameters,), float32)`: the parameters of the
+    bottom-up network itself, layer by layer from the inputs on, each layer's weights row by row, a
+    row per neuron with its bias at the end. 784-100-10 has 79,510 of them, so that a top-down
+    network with hidden layers of 30 and 30 has 4,851,070. Nothing of the samples is seen. (A
+    `"cnn"` begins with its filters; in a residual block W₁ comes before W₂.)
 
     ## Rewards
     The loss is the mean cross-entropy on the training subset in nats. With `reward="progress"` a
@@ -106,8 +121,9 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     | `init` | `"zero"` | or `"near-zero"`, `"kaiming"` |
     | `optimizer` | `"adam"` | inner optimiser; or `"momentum"` (0.9), `"sgd"` |
     | `learning_rate` | 0.01 | its step size η |
+    | `weight_decay` | 0.0 | decoupled decay λ of all weights and biases |
     | `max_grad_norm` | 1.0 | global gradient-norm clip of each network; None: off |
-    | `credit` | `"neurons"` | or `"groups"`: credit diffusion in the hidden layers |
+    | `credit` | `"neurons"` | or `"groups"` (diffusion in the hidden layers), `"parameters"` |
     | `credit_groups` | 10 | groups per hidden layer on a line; `(rows, columns)` on a grid |
     | `diffusion_sigma` | 5.0 | σ of the diffusion, in neurons |
     | `credit_scale` | 10.0 | credits are actions times this |
@@ -144,8 +160,9 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         init: Init = "zero",
         optimizer: OptimizerName = "adam",
         learning_rate: float = 0.01,
+        weight_decay: float = 0.0,
         max_grad_norm: float | None = 1.0,
-        credit: Literal["neurons", "groups"] = "neurons",
+        credit: CreditForm = "neurons",
         credit_groups: int | tuple[int, int] = 10,
         diffusion_sigma: float = 5.0,
         credit_scale: float = 10.0,
@@ -164,9 +181,10 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         require_one_of("init", init, get_args(Init))
         require_one_of("optimizer", optimizer, get_args(OptimizerName))
         require_positive("learning_rate", learning_rate)
+        require_not_negative("weight_decay", weight_decay)
         if max_grad_norm is not None:
             require_positive("max_grad_norm", max_grad_norm)
-        require_one_of("credit", credit, ("neurons", "groups"))
+        require_one_of("credit", credit, get_args(CreditForm))
         require_positive("diffusion_sigma", diffusion_sigma)
         require_one_of("loss_on", loss_on, get_args(LossSplit))
         require_at_least("num_held_out", num_held_out, 1)
@@ -179,6 +197,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             init=init,
             optimizer=optimizer,
             learning_rate=learning_rate,
+            weight_decay=weight_decay,
             max_grad_norm=max_grad_norm,
             credit=credit,
             credit_groups=_groups(credit_groups),

@@ -224,7 +224,7 @@ class CNNBatch:
         Backpropagation has a credit of its own for every position of a filter.
 
         Args:
-            labels: one-hot, shape `(classes, N)` or `(P, classes, N)`.
+            labels: one-hot or smoothed, shape `(classes, N)` or `(P, classes, N)`.
 
         Returns:
             One tensor per layer, hidden layers first: the convolution's

@@ -124,7 +124,7 @@ class GramInputs(Inputs):
 
     def norm(self, gradient: Tensor) -> Tensor:  # noqa: D102
         coefficients, pre_activations = (half.flatten(1) for half in gradient.chunk(2, dim=1))
-        squared = torch.bmm(coefficients[:, None], pre_activations[:, :, None]).view(-1)
+        squared: Tensor = torch.linalg.vecdot(coefficients, pre_activations)
         # Rounding can leave a vanishing norm below zero.
         return squared.clamp(min=0).sqrt()
 

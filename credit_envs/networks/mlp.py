@@ -69,7 +69,7 @@ class MLPBatch:
         for layer, post in enumerate(self._post):
             tanh(pre, out=post[:, :-1])
             pre = self._scratch[layer + 1]
-            torch.bmm(self.weights[layer + 1], post, out=pre)
+            product(self.weights[layer + 1], post, out=pre)
         log_probabilities = torch.log_softmax(pre, dim=1)
         torch.exp(log_probabilities, out=self.probabilities)
         return log_probabilities
@@ -96,16 +96,19 @@ class MLPBatch:
         for post, error, credit in zip(self._post, self._scratch, hidden_credits, strict=False):
             # c · (1 − post²) in one pass.
             torch.ops.aten.tanh_backward.grad_input(credit, post[:, :-1], grad_input=error)
-        p, error = self.probabilities, self._scratch[-1]
-        torch.mul(p, output_credit, out=error)
-        expected = error.sum(dim=1, keepdim=True)
-        torch.sub(output_credit, expected, out=error).mul_(p)
+        # p · (c − Σ p·c), likewise.
+        torch.ops.aten._softmax_backward_data.out(
+            output_credit,
+            self.probabilities,
+            1,
+            self.probabilities.dtype,
+            grad_input=self._scratch[-1],
+        )
 
         inputs.gradient(self._scratch[0], scale, self._gradients[0])
         for layer, below in enumerate(self._post, start=1):
-            self._gradients[layer].baddbmm_(
-                self._scratch[layer], below.transpose(1, 2), beta=0, alpha=scale
-            )
+            gradient = self._gradients[layer]
+            product(self._scratch[layer], below.transpose(1, 2), out=gradient).mul_(scale)
         return self._gradients
 
     def predict(self, inputs: Inputs, samples: Tensor) -> Tensor:
@@ -124,7 +127,7 @@ class MLPBatch:
         """The credits that make the local gradient backpropagation's: −∂(cross-entropy)/∂post.
 
         Args:
-            labels: one-hot, shape `(classes, N)` or `(P, classes, N)`.
+            labels: one-hot or smoothed, shape `(classes, N)` or `(P, classes, N)`.
 
         Returns:
             One tensor per layer, hidden layers first, shape `(P, units, N)`.

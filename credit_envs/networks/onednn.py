@@ -5,15 +5,27 @@ those not made by Intel matrix products twice as fast as the MKL that PyTorch ca
 of their vector width. Elsewhere, and for other types and autograd, this is plain PyTorch.
 """
 
+import ctypes
+from functools import lru_cache
+from math import prod
+from threading import get_ident
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-_AVAILABLE = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(
-    torch.ops.mkldnn, "_linear_pointwise"
+_AVAILABLE = (
+    torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and hasattr(torch.ops.mkldnn, "data_ptr")
 )
 
 _LARGEST_PART = 2**17
 """Elements of a part: 512 KiB."""
+_LARGEST_LAYER = 2**21
+"""Elements of a layer that has memory of its own: 8 MiB."""
+_SMALLEST_OF_BATCH = 2**21
+"""Multiplications in a product of a batch for which the start of oneDNN, some 15 µs, pays."""
 
 
 def _suits(*tensors: Tensor) -> bool:
@@ -23,15 +35,18 @@ def _suits(*tensors: Tensor) -> bool:
     )
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """`a @ b` of two matrices, or of two batches of them."""
+def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """`a @ b` of two matrices, or of two batches of them, into `out` if given."""
     if not _suits(a, b):
-        return torch.matmul(a, b)
+        return torch.matmul(a, b, out=out)
     if a.dim() == 3:
-        return torch.stack([product(left, right) for left, right in zip(a, b, strict=True)])
+        if a[0].numel() * b.shape[2] < _SMALLEST_OF_BATCH:
+            return torch.bmm(a, b, out=out)
+        each = [product(left, right) for left, right in zip(a, b, strict=True)]
+        return torch.stack(each, out=out)
     # PyTorch's compiler emits this operator for linear layers: a @ weightᵀ.
     result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
-    return result
+    return result if out is None else out.copy_(result)
 
 
 def tanh(x: Tensor, out: Tensor | None = None) -> Tensor:
@@ -39,8 +54,54 @@ def tanh(x: Tensor, out: Tensor | None = None) -> Tensor:
     if not _suits(x):
         return torch.tanh(x, out=out)
     out = torch.empty_like(x) if out is None else out
-    # In parts, so that the copies to and from oneDNN's tensors stay in the cache.
+    # In parts, so that the copies to and from oneDNN's memory stay in the cache.
     networks = max(1, _LARGEST_PART * len(x) // x.numel())
     for part, result in zip(torch.split(x, networks), torch.split(out, networks), strict=True):
-        result.copy_(part.to_mkldnn().tanh_().to_dense())
+        workspace = _workspace(part.shape, None, get_ident())
+        workspace.elements.copy_(part)
+        workspace.tensor.tanh_()
+        result.copy_(workspace.elements)
     return out
+
+
+def tanh_layer(bias: Tensor, weight: Tensor, x: Tensor, layer: int) -> Tensor:
+    """`tanh(weight @ x + bias)` of batches of matrices.
+
+    Args:
+        bias: `(P, units, 1)`.
+        weight: `(P, units, inputs)`.
+        x: `(P, inputs, N)`.
+        layer: number of the layer in its network; the result may be valid only until the next call
+            with the same one.
+    """
+    shape = (*weight.shape[:2], x.shape[2])
+    if not _suits(bias, weight, x) or prod(shape) > _LARGEST_LAYER:
+        return tanh(torch.baddbmm(bias, weight, x))
+    # In oneDNN's own memory: nothing is copied.
+    workspace = _workspace(shape, layer, get_ident())
+    torch.baddbmm(bias, weight, x, out=workspace.elements)
+    workspace.tensor.tanh_()
+    return workspace.elements
+
+
+class _Workspace(NamedTuple):
+    """A tensor of oneDNN, and its elements as an ordinary one."""
+
+    tensor: Tensor
+    elements: Tensor
+
+
+@lru_cache(maxsize=16)
+def _workspace(shape: tuple[int, ...], layer: int | None, thread: int) -> _Workspace:
+    """Memory that PyTorch's conversions to and from oneDNN would allocate and copy every time.
+
+    Every layer and every thread has its own.
+    """
+    # It outlives an inference mode in which it may be made.
+    with torch.inference_mode(False):
+        tensor = torch.zeros(shape).to_mkldnn()
+        memory = (ctypes.c_float * tensor.numel()).from_address(torch.ops.mkldnn.data_ptr(tensor))
+        # The elements keep `memory` alive, and with it the tensor that owns it.
+        memory.owner = tensor  # type: ignore[attr-defined]
+        elements = torch.frombuffer(memory, dtype=torch.float32).view(shape)
+    return _Workspace(tensor, elements)

@@ -2,6 +2,10 @@
 
 They ascend (credits raise what they reward) and follow `torch.optim` to the letter, with the
 global gradient-norm clip of `torch.nn.utils.clip_grad_norm_` applied to each network on its own.
+
+Weight decay is decoupled for all of them, momentum too: as in `torch.optim.AdamW` and unlike that
+of `torch.optim.SGD`, it does not join the gradient. First weights that are kept as coefficients and
+pre-activations (`GramInputs`) decay in both, which is the same.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 OptimizerName = Literal["adam", "momentum", "sgd"]
 
@@ -28,14 +33,20 @@ class InnerOptimizer(ABC):
         weights: one tensor per layer, shape `(P, outputs, inputs)`; changed in place.
         learning_rate: step size η.
         max_grad_norm: each network's gradient is scaled down to this norm; None switches it off.
+        weight_decay: λ; before each move w −= η·λ·w, biases included.
     """
 
     def __init__(
-        self, weights: Sequence[Tensor], learning_rate: float, max_grad_norm: float | None
+        self,
+        weights: Sequence[Tensor],
+        learning_rate: float,
+        max_grad_norm: float | None,
+        weight_decay: float = 0.0,
     ) -> None:
         self.weights = list(weights)
         self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
+        self.weight_decay = weight_decay
         self.state = [torch.zeros_like(w) for w in self.weights * self.num_moments]
 
     num_moments: int
@@ -59,6 +70,9 @@ class InnerOptimizer(ABC):
         """
         if self.max_grad_norm is not None:
             self._clip(gradients, first_norm(gradients[0]), self.max_grad_norm)
+        if self.weight_decay:
+            for weight in self.weights:
+                weight.mul_(1 - self.learning_rate * self.weight_decay)
         self._move(gradients)
 
     @staticmethod
@@ -90,9 +104,18 @@ class Momentum(InnerOptimizer):
     momentum = 0.9
 
     def _move(self, gradients: Sequence[Tensor]) -> None:
-        for weight, gradient, velocity in zip(self.weights, gradients, self.state, strict=True):
-            velocity.mul_(self.momentum).add_(gradient)
-            weight.add_(velocity, alpha=self.learning_rate)
+        sgd(
+            self.weights,
+            list(gradients),
+            list(self.state),
+            fused=True,
+            weight_decay=0.0,
+            momentum=self.momentum,
+            lr=self.learning_rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=True,
+        )
 
 
 class Adam(InnerOptimizer):
@@ -101,9 +124,13 @@ class Adam(InnerOptimizer):
     num_moments = 2
 
     def __init__(
-        self, weights: Sequence[Tensor], learning_rate: float, max_grad_norm: float | None
+        self,
+        weights: Sequence[Tensor],
+        learning_rate: float,
+        max_grad_norm: float | None,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(weights, learning_rate, max_grad_norm)
+        super().__init__(weights, learning_rate, max_grad_norm, weight_decay)
         # A parameter for each network and layer, because each network counts its own updates.
         self._parameters = _one_by_one(self.weights)
         self._first_moments = _one_by_one(self.state[: len(self.weights)])
@@ -149,6 +176,7 @@ def make_optimizer(
     weights: Sequence[Tensor],
     learning_rate: float,
     max_grad_norm: float | None,
+    weight_decay: float = 0.0,
 ) -> InnerOptimizer:
     """The inner optimiser called `name`, ready to move `weights`."""
-    return _OPTIMIZERS[name](weights, learning_rate, max_grad_norm)
+    return _OPTIMIZERS[name](weights, learning_rate, max_grad_norm, weight_decay)

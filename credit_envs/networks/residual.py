@@ -151,7 +151,7 @@ class ResidualBatch:
         """The credits that make the update backpropagation's: −∂(cross-entropy)/∂(block output).
 
         Args:
-            labels: one-hot, shape `(classes, N)` or `(P, classes, N)`.
+            labels: one-hot or smoothed, shape `(classes, N)` or `(P, classes, N)`.
 
         Returns:
             One tensor per entry of `credit_sizes`, shape `(P, units, N)`.

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
+from credit_envs.complexity import CreditForm
 from credit_envs.datasets import Dataset
 from credit_envs.networks import (
     CNNBatch,
@@ -26,6 +26,7 @@ from credit_envs.networks import (
     image_patches,
     make_optimizer,
 )
+from credit_envs.tasks.credits import Credits, Network, NeuronCredits, ParameterCredits
 from credit_envs.tasks.task import Seeds, Task
 
 Architecture = Literal["mlp", "cnn", "residual"]
@@ -46,8 +47,9 @@ class TrainingSettings:
     init: Init = "zero"
     optimizer: OptimizerName = "adam"
     learning_rate: float = 0.01
+    weight_decay: float = 0.0
     max_grad_norm: float | None = 1.0
-    credit: Literal["neurons", "groups"] = "neurons"
+    credit: CreditForm = "neurons"
     credit_groups: int | tuple[int, int] = 10
     diffusion_sigma: float = 5.0
     train_range: tuple[float, float] = (0.0, 1.0)
@@ -96,16 +98,9 @@ class ClassificationTask(Task):
         # Of a single image: a convolution sees its patches, each in a column.
         self._num_inputs, self._columns_per_image = self._standardise(dataset.x_train[:1]).shape
         self._layers = (*settings.hidden_sizes, self.num_classes)
-        self._kernels = self._diffusion_kernels()
-        self._credit_sizes = [
-            units if kernel is None else kernel.shape[1]
-            for units, kernel in zip(self._layers, self._kernels, strict=True)
-        ]
         n = settings.num_samples
-        self.observation_space = Box(0.0, 1.0, (n, 2 * self.num_classes), np.float32)
-        self.action_space = Box(-1.0, 1.0, (n, sum(self._credit_sizes)), np.float32)
-
-        self._observation = torch.zeros(
+        # Outputs above one-hot labels.
+        self._answers = torch.zeros(
             num_networks, 2 * self.num_classes, n, device=device, dtype=dtype
         )
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
@@ -113,6 +108,9 @@ class ClassificationTask(Task):
         self.inputs: Inputs | None = None
         self._shared_life: int | None = None
         self._build((self._layers[0], self._num_inputs + 1))
+        self._credits = self._make_credits()
+        self.observation_space = self._credits.observation_space
+        self.action_space = self._credits.action_space
 
     def _build(self, first_shape: tuple[int, int]) -> None:
         self.network = self._make_network(first_shape)
@@ -121,9 +119,10 @@ class ClassificationTask(Task):
             self.network.weights,
             self.settings.learning_rate,
             self.settings.max_grad_norm,
+            self.settings.weight_decay,
         )
 
-    def _make_network(self, first_shape: tuple[int, int]) -> MLPBatch | CNNBatch | ResidualBatch:
+    def _make_network(self, first_shape: tuple[int, int]) -> Network:
         P, k, device, dtype = self.num_networks, self.num_classes, self.device, self._dtype
         first, *others = self.settings.hidden_sizes
         if self.settings.architecture == "cnn":
@@ -134,6 +133,12 @@ class ClassificationTask(Task):
             return ResidualBatch(P, k, first_shape, device, dtype, width=first, blocks=blocks)
         sizes = (self._num_inputs, *self._layers)
         return MLPBatch(P, sizes, first_shape, device, dtype)
+
+    def _make_credits(self) -> Credits:
+        if self.settings.credit == "parameters":
+            return ParameterCredits([tuple(w.shape[1:]) for w in self.network.weights])
+        kernels = self._diffusion_kernels()
+        return NeuronCredits(self.settings.num_samples, self._layers, kernels)
 
     # ------------------------------------------------------------------ lives
 
@@ -172,7 +177,7 @@ class ClassificationTask(Task):
             if len(which) < self.num_networks:
                 raise RuntimeError("networks on shared data start together: reset all of them")
             columns = self._columns_per_image * self.settings.num_samples
-            inputs = OwnInputs(self.num_networks, self._num_inputs, columns, self._observation)
+            inputs = OwnInputs(self.num_networks, self._num_inputs, columns, self._answers)
             self._take(inputs)
             self._shared_life = None
         for network, seed in zip(which, seeds, strict=True):
@@ -185,6 +190,8 @@ class ClassificationTask(Task):
     def _gram_pays(self) -> bool:
         """Whether the Gram form is exact here, and has fewer columns to multiply."""
         linear = self.settings.optimizer in ("sgd", "momentum") and self.settings.init == "zero"
+        # Credits of single parameters lead out of what the samples span.
+        linear = linear and self.settings.credit != "parameters"
         return linear and self.settings.num_samples <= self._num_inputs
 
     def _take(self, inputs: Inputs) -> None:
@@ -200,7 +207,7 @@ class ClassificationTask(Task):
         self._held_out_indices[networks] = held_out
         labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
         one_hot = torch.nn.functional.one_hot(labels, self.num_classes)
-        self._observation[networks, self.num_classes :] = one_hot.T.to(self._dtype)
+        self._answers[networks, self.num_classes :] = one_hot.T.to(self._dtype)
 
     def _initialise(self, rng: np.random.Generator, networks: slice) -> None:
         assert self.inputs is not None
@@ -255,22 +262,15 @@ class ClassificationTask(Task):
     def _forward(self) -> None:
         assert self.inputs is not None
         self._log_probabilities = self.network.forward(self.inputs)
-        self._observation[:, : self.num_classes] = self.network.probabilities
+        self._answers[:, : self.num_classes] = self.network.probabilities
 
     def observe(self) -> Tensor:  # noqa: D102
-        return self._observation.transpose(1, 2)
+        assert self.inputs is not None
+        return self._credits.observe(self.network, self.inputs, self._answers)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
-        # Backpropagation gives a convolution more credits than one per filter.
-        first = action.shape[2] - sum(self._credit_sizes[1:])
-        sizes = [first, *self._credit_sizes[1:]]
-        credits = torch.split(action.transpose(1, 2), sizes, dim=1)
-        spread = [
-            credit if kernel is None else torch.matmul(kernel, credit)
-            for credit, kernel in zip(credits, self._kernels, strict=True)
-        ]
         assert self.inputs is not None
-        gradients = self.network.local_gradients(self.inputs, spread, credit_scale)
+        gradients = self._credits.gradients(self.network, self.inputs, action, credit_scale)
         self.optimizer.step(gradients, self.inputs.norm)
         self._forward()
 
@@ -296,7 +296,7 @@ class ClassificationTask(Task):
 
     def training_loss(self) -> Tensor:
         """Mean cross-entropy on the training subset in nats, shape `(P,)`."""
-        labels = self._observation[:, self.num_classes :]
+        labels = self._answers[:, self.num_classes :]
         return -(self._log_probabilities * labels).sum(1).mean(1)
 
     def held_out_loss(self) -> Tensor:
@@ -313,7 +313,7 @@ class ClassificationTask(Task):
 
     def accuracy(self) -> Tensor:
         """Fraction of the training subset classified correctly, shape `(P,)`."""
-        labels = self._observation[:, self.num_classes :]
+        labels = self._answers[:, self.num_classes :]
         correct = self._log_probabilities.argmax(1) == labels.argmax(1)
         return correct.to(self._dtype).mean(1)
 
@@ -325,9 +325,16 @@ class ClassificationTask(Task):
         guesses = {"loss": self.guess_loss, "accuracy": 1 / self.num_classes}
         return guesses | ({"held_out_loss": self.guess_loss} if self._num_held_out else {})
 
-    def backprop_credits(self) -> Tensor:
-        """The credits that equal backpropagation, shape `(P, num_samples, neurons)`."""
-        credits = self.network.backprop_credits(self._observation[:, self.num_classes :])
+    def backprop_credits(self, labels: Tensor | None = None) -> Tensor:
+        """The credits that equal backpropagation, shape `(P, num_samples, neurons)`.
+
+        Args:
+            labels: probability of each class that the cross-entropy asks for, shape
+                `(P, num_samples, classes)`, such as smoothed labels; None: the labels themselves.
+        """
+        one_hot = self._answers[:, self.num_classes :]
+        targets = one_hot if labels is None else labels.transpose(1, 2)
+        credits = self.network.backprop_credits(targets)
         return torch.cat(credits, dim=1).transpose(1, 2)
 
     # ------------------------------------------------------------------ scoring

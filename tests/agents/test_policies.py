@@ -278,7 +278,7 @@ def test_save_and_load(name, tmp_path):
             "output_scale": 0.5,
             "squash": "clip",
         },
-        "dfa": {"credit_scale": 3.0, "seed": 7},
+        "dfa": {"credit_scale": 3.0, "label_smoothing": 0.1, "seed": 7},
         "drtp": {"credit_scale": 3.0, "seed": 7},
     }[name]
     torch.manual_seed(3)
@@ -306,6 +306,18 @@ def test_rules_give_the_credits_they_name():
         torch.testing.assert_close(actions[..., NEURONS:], labels / outputs / 4)
         assert torch.equal(policy.feedback, policy_class(SEEN, ACTED).feedback)
         assert not torch.equal(policy.feedback, policy_class(SEEN, ACTED, seed=1).feedback)
+
+
+@pytest.mark.parametrize("policy_class", [DFAPolicy, DRTPPolicy])
+def test_rules_take_smoothed_labels(policy_class):
+    observation = torch.rand(2, *SEEN.shape)
+    plain = policy_class(SEEN, ACTED, credit_scale=4.0, seed=3)
+    smoothed = plain.smoothed(0.3)
+    assert (smoothed.credit_scale, smoothed.seed, smoothed.label_smoothing) == (4.0, 3, 0.3)
+    target = observation.clone()
+    target[..., CLASSES:] = 0.7 * observation[..., CLASSES:] + 0.3 / CLASSES
+    torch.testing.assert_close(smoothed.act(observation), plain.act(target))
+    assert not torch.allclose(smoothed.act(observation), plain.act(observation))
 
 
 @pytest.mark.parametrize("policy_class", [BackpropPolicy, DFAPolicy, DRTPPolicy])
@@ -414,6 +426,9 @@ def test_actor_critic_on_spaces_that_do_not_fit():
         (TDCARNNPolicy, {"output_scale": 0}, "output_scale=0 must be a finite number above 0"),
         (TDCARNNPolicy, {"squash": "clamp"}, "squash='clamp' is not one of 'clip', 'tanh'"),
         (DFAPolicy, {"credit_scale": 0}, "credit_scale=0 must be a finite number above 0"),
+        (BackpropPolicy, {"label_smoothing": 1.0}, "label_smoothing=1.0 must be .* below 1"),
+        (BackpropPolicy, {"label_smoothing": -0.1}, "label_smoothing=-0.1 must be .* at least 0"),
+        (DFAPolicy, {"label_smoothing": float("nan")}, "label_smoothing=nan must be a number"),
         (DRTPPolicy, {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
     ],
 )

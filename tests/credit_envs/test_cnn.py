@@ -143,11 +143,13 @@ def test_equals_reference(
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
 @pytest.mark.parametrize("hidden_sizes", [HIDDEN, ()])
 @pytest.mark.parametrize("lives", [1, NUM_NETWORKS], ids=["shared", "own"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_backprop_credits_are_backpropagation(
-    lives: int, hidden_sizes: tuple[int, ...], optimizer: OptimizerName
+    smoothing: float, lives: int, hidden_sizes: tuple[int, ...], optimizer: OptimizerName
 ) -> None:
     network = make_network("kaiming", hidden_sizes)
     images, one_hot = random(9, lives, NUM_SAMPLES, *SHAPE), one_hot_labels()
+    one_hot = (1 - smoothing) * one_hot + smoothing / one_hot.shape[1]
     inner = make_optimizer(optimizer, network.weights, 0.05, 1.0)
     expected = references(network, optimizer, 1.0)
     inputs = make_inputs(images)

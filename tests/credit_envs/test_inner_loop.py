@@ -132,6 +132,30 @@ def test_equals_reference_with_credit_groups(
     assert difference_from_reference(task, SHARED, random_betas(task), NUM_UPDATES) < EXACT
 
 
+@pytest.mark.parametrize("max_grad_norm", [0.3, None])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
+@pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "own"])
+@pytest.mark.parametrize("init", ["zero", "kaiming"])
+def test_weight_decay_is_that_of_adamw(
+    init: str, seeds: list[int], optimizer: str, max_grad_norm: float | None
+) -> None:
+    """On shared, own and Gram inputs; of plain SGD, PyTorch's own decay, which is the same."""
+    settings = {"optimizer": optimizer, "max_grad_norm": max_grad_norm, "init": init}
+    task = make_task(**settings, weight_decay=5.0)
+    betas = random_betas(task)
+    assert difference_from_reference(task, seeds, betas, NUM_UPDATES) < EXACT
+    if seeds == SHARED and init == "zero":
+        assert isinstance(task.inputs, SharedInputs if optimizer == "adam" else GramInputs)
+
+    without = make_task(**settings)
+    difference_from_reference(without, seeds, betas, NUM_UPDATES)
+    for network in range(NUM_NETWORKS):
+        pairs = zip(weights_of(task, network), weights_of(without, network), strict=True)
+        for decayed, full in pairs:
+            assert (decayed[:, -1] - full[:, -1]).abs().max() > 1e-4
+            assert decayed.norm() < 0.9 * full.norm()
+
+
 def test_equals_reference_in_float32() -> None:
     """Float32 takes other products than float64 on some processors."""
     dataset, settings = DATA["image_like"], TrainingSettings(NUM_SAMPLES, (16,), init="kaiming")
@@ -169,21 +193,26 @@ def test_a_network_that_restarts_lives_like_a_fresh_one() -> None:
 def random_credits(task: ClassificationTask) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (NUM_NETWORKS, *task.action_space.shape)
-    return 0.3 * torch.randn(shape, generator=generator, dtype=task.observe().dtype)
+    return 0.3 * torch.randn(shape, generator=generator, dtype=task.network.weights[0].dtype)
 
 
 @pytest.mark.parametrize("hidden_sizes", [(16,), (16, 9, 12)])
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
 @pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "own"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 def test_backprop_policy_is_backpropagation(
-    seeds: list[int], optimizer: str, hidden_sizes: tuple[int, ...]
+    label_smoothing: float, seeds: list[int], optimizer: str, hidden_sizes: tuple[int, ...]
 ) -> None:
-    """Through the environment: weights, loss, accuracy and held-out scores of plain training."""
+    """Through the environment: weights, loss, accuracy and held-out scores of plain training.
+
+    Smoothed labels are learned from, but the loss that is reported and paid stays the plain one.
+    """
     task = make_task(
         optimizer=optimizer, init="kaiming", hidden_sizes=hidden_sizes, learning_rate=0.05
     )
     env = PlainEnv(task, num_updates=NUM_UPDATES, credit_scale=CREDIT_SCALE)
-    policy = BackpropPolicy(env.single_observation_space, env.single_action_space)
+    spaces = env.single_observation_space, env.single_action_space
+    policy = BackpropPolicy(*spaces, label_smoothing=label_smoothing)
     policy.attach(env)
     observation = env.reset_tensors(seeds)
     starts = [reference_life(task, network) for network in range(NUM_NETWORKS)]
@@ -196,7 +225,9 @@ def test_backprop_policy_is_backpropagation(
     scores = task.final_metrics()
     for network, (reference, x, one_hot) in enumerate(starts):
         for _ in range(NUM_UPDATES):
-            loss = torch.nn.functional.cross_entropy(reference.logits(x), one_hot.argmax(1))
+            loss = torch.nn.functional.cross_entropy(
+                reference.logits(x), one_hot.argmax(1), label_smoothing=label_smoothing
+            )
             reference.optimizer.zero_grad()
             (-loss).backward()
             torch.nn.utils.clip_grad_norm_(reference.parameters, 1.0)

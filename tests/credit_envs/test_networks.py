@@ -1,5 +1,6 @@
 """Credit diffusion and inner optimisers, on their own."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from benchmarks.reference_inner_loop import literal_diffusion
 from credit_envs.networks import OptimizerName, diffusion_kernel, make_optimizer
-from credit_envs.networks.onednn import product, tanh
+from credit_envs.networks.onednn import product, tanh, tanh_layer
 
 
 @pytest.mark.parametrize(
@@ -103,14 +104,55 @@ def test_tanh_is_exact_to_the_last_digit(shape: tuple[int, ...]) -> None:
         assert (padded[..., -1] == 7.0).all()
 
 
+def test_tanh_layers_of_equal_size_do_not_share_memory() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(2, 6, n, generator=generator) for n in (50, 6))
+    bias = torch.randn(2, 6, 1, generator=generator)
+    below = tanh_layer(bias, weight, x, 0)
+    above = tanh_layer(bias, weight, below, 1)
+    expected = torch.tanh(weight @ x + bias)
+    torch.testing.assert_close(below, expected)
+    torch.testing.assert_close(above, torch.tanh(weight @ expected + bias))
+
+
+def test_tanh_made_in_inference_mode_goes_on_outside() -> None:
+    x = torch.full((1, 3, 7), 0.5)
+    with torch.inference_mode():
+        tanh(x)
+    torch.testing.assert_close(tanh(x), torch.tanh(x))
+
+
+def test_tanh_in_threads() -> None:
+    """Threads at work on the same shape do not meet in oneDNN's memory."""
+    values = [torch.full((2, 100, 300), 0.1 * i) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            for x, result in zip(values, pool.map(tanh, values), strict=True):
+                torch.testing.assert_close(result, torch.tanh(x))
+
+
 def test_tanh_and_product_have_gradients() -> None:
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     tanh(x).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, 1 - x.detach().tanh() ** 2)
     x.grad = None
+    tanh_layer(torch.zeros(1, 1, 1), torch.ones(1, 1, 3), x[None], 0).sum().backward()
+    torch.testing.assert_close(x.grad, (1 - x.detach().sum(0).tanh() ** 2).expand(3, 4))
+    x.grad = None
     product(x, torch.ones(4, 2)).sum().backward()
     torch.testing.assert_close(x.grad, torch.full_like(x, 2.0))
+
+
+def test_product_of_a_batch_of_large_matrices() -> None:
+    """Large enough for oneDNN, which takes them one by one."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(2, 130, 130, generator=generator) for _ in "ab")
+    expected = (a.double() @ b.double()).float()
+    torch.testing.assert_close(product(a, b), expected, rtol=0, atol=1e-4)
+    out = torch.empty_like(expected)
+    assert product(a, b, out=out) is out
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [(), (3,)])

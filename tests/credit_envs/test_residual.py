@@ -154,9 +154,13 @@ def test_equals_reference(
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
 @pytest.mark.parametrize("lives", [1, NUM_NETWORKS], ids=["shared", "own"])
-def test_backprop_credits_are_backpropagation(lives: int, optimizer: OptimizerName) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_backprop_credits_are_backpropagation(
+    smoothing: float, lives: int, optimizer: OptimizerName
+) -> None:
     """One credit per block output is all that backpropagation needs."""
     samples, one_hot = make_life(lives)
+    one_hot = (1 - smoothing) * one_hot + smoothing / len(one_hot)
     inputs = make_inputs(samples)
     network = make_network("kaiming", inputs)
     inner = make_optimizer(optimizer, network.weights, 0.05, 1.0)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents import CreditPolicy, DFAPolicy, TDCAPolicy, TDCARNNPolicy
-from meta.baselines import LEARNING_RATES, spaces, split_images, tuned_score
+from agents import CreditPolicy, TDCAPolicy, TDCARNNPolicy
+from meta.baselines import spaces
 from meta.climbing import climb
 from meta.evaluation import evaluate
 
@@ -79,37 +79,6 @@ def test_tasks_are_dealt_in_turn():
 def test_mixing_controls_need_two_lives():
     with pytest.raises(ValueError, match="at least two seeds"):
         evaluate(TowardsOrigin(*spaces(GAUSSIAN, {})), GAUSSIAN, [0])
-
-
-def test_split_keeps_fresh_images_apart():
-    split = split_images(60000, 1000)
-    assert split.meta_range[1] == split.fresh_range[0] == pytest.approx(5 / 6)
-    assert split_images(1297, 500).fresh_range == (0.5, 1.0)
-    with pytest.raises(ValueError, match="at most 648"):
-        split_images(1297, 700)
-
-
-def test_the_rate_is_chosen_on_validation_images(monkeypatch):
-    """Test images are scored once, at the rate that validation images preferred."""
-    seen = []
-
-    def spy(policy, env_id, seeds, env_kwargs, conditions):
-        seen.append(
-            (env_kwargs["score_on"], env_kwargs["learning_rate"], env_kwargs["train_range"])
-        )
-        return evaluate(policy, env_id, seeds, env_kwargs, conditions)
-
-    monkeypatch.setattr("meta.baselines.evaluate", spy)
-    env_id, split = "CreditAssign-Digits-v0", split_images(1297, 100)
-    kwargs = {"num_samples": 100, "num_updates": 5}
-    policy = DFAPolicy(*spaces(env_id, kwargs))
-    score = tuned_score("DFA", policy, env_id, kwargs, split, [0, 1], [2, 3, 4])
-    tuning, scoring = seen[: 2 * len(LEARNING_RATES["adam"])], seen[-3:]
-    assert {(on, images) for on, _, images in tuning} == {("validation", split.meta_range)}
-    assert scoring == [("test", score.learning_rate, split.fresh_range)] * 3
-    assert score.test.shape == (3,)
-    assert score.curve.shape == (3, 6)
-    assert score.test.mean() > 0.4
 
 
 def test_gradient_ascent_is_trapped_where_a_guide_is_not():

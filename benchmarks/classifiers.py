@@ -1,0 +1,317 @@
+"""What the tables on classification share: methods, their tuning, and the layout of the paper.
+
+Every method trains bottom-up networks with the same inner optimiser. Its learning rate, its weight
+decay and, for backpropagation, its label smoothing are those that do best on validation images.
+With more than 10,000 images they are chosen at 10,000, where a life takes seconds, and compared at
+full size with the same rate unregularised.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from agents import CreditPolicy, TDCAPolicy
+from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
+from benchmarks.transferred_network import transferred_network
+from meta import zoo
+from meta.baselines import RULES, image_task, spaces, split_images
+from meta.report import FRESH_LIFE
+from meta.tuning import Split, Tuned, score, tune
+
+FULL_TRAIN = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}
+FILE = "classifiers"
+"""Results file of all these tables: a cell that two of them show is computed once."""
+START = "TDCA, start"
+"""Method: the top-down network that evolution starts from, which does feedback alignment."""
+TRANSFERRED_NETWORK = "TrFC"
+MOST_TUNED_ON = 10_000
+FIRST_RATES = {20: None, 50: 0.01, 150: 0.005}
+"""By number of updates, the rate to climb from; None: try all."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A column: data, their number, updates, and kind of bottom-up network.
+
+    Attributes:
+        dataset: "MNIST", "FashionMNIST" or "CIFAR10".
+        num_samples: images; no more than there are.
+        num_updates: updates.
+        env_kwargs: what else the environment is told.
+    """
+
+    dataset: str
+    num_samples: int
+    num_updates: int
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def env_id(self) -> str:
+        """Id of the environment."""
+        return f"CreditAssign-{self.dataset}-v0"
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the environment."""
+        n = min(self.num_samples, FULL_TRAIN[self.dataset])
+        return {"num_samples": n, "num_updates": self.num_updates, **self.env_kwargs}
+
+    def __str__(self) -> str:
+        others = "".join(f" {key}={value}" for key, value in self.env_kwargs.items())
+        return f"{self.dataset} {self.num_samples}/{self.num_updates}{others}"
+
+
+def job(method: str, setting: Setting, quick: bool = False) -> Job:
+    """The cell of a method in a setting; `method` is a rule, `START` or a network of the zoo."""
+    key = f"{method} | {setting}"
+    if method == TRANSFERRED_NETWORK:
+        settings = {
+            "env_id": setting.env_id,
+            "env_kwargs": setting.kwargs,
+            "num_seeds": 2 if quick else 3,
+            "start": FIRST_RATES[setting.num_updates],
+        }
+        return Job(key, transferred_network, settings)
+    many = setting.num_samples > MOST_TUNED_ON
+    alike = many and (method not in RULES or RULES[method].init == "zero")
+    settings = {
+        "method": method,
+        "env_id": setting.env_id,
+        "env_kwargs": setting.kwargs,
+        # From zero weights, with all images and the same credits every life is the same.
+        "num_seeds": 2 if quick else 1 if alike else 3 if many else 5,
+        "num_tuning_seeds": 1 if quick or setting.num_samples > 1000 else 3,
+        "start": FIRST_RATES[setting.num_updates],
+        "regularise": not quick,
+    }
+    if method in zoo.names():
+        # So that a cell is computed again when the network is another.
+        content = (zoo.FOLDER / f"{method}.safetensors").read_bytes()
+        settings["network"] = hashlib.sha256(content).hexdigest()[:12]
+    return Job(key, accuracy, settings)
+
+
+def accuracy(
+    method: str,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    num_seeds: int,
+    num_tuning_seeds: int,
+    start: float | None,
+    regularise: bool,
+    network: str | None = None,
+) -> dict[str, Any]:
+    """Training and test accuracy of each seed, and the settings that were chosen.
+
+    `network` only names the file of the top-down network, so that results tell.
+
+    Networks are trained on subsets of images that no outer loop has seen. Only where all training
+    images are asked for, they are what the outer loop drew its subsets from, too.
+
+    Raises:
+        ValueError: the data set is not whole, so that nothing compares with the paper.
+    """
+    policy, kwargs = policy_of(method, env_id, env_kwargs)
+    dataset = image_task(env_id, {**kwargs, "num_samples": 1}).dataset
+    total = len(dataset.x_train)
+    if total != FULL_TRAIN[env_id.split("-")[1]]:
+        raise ValueError(
+            f"{dataset.name} is no whole data set, and the tables need one: "
+            "set CREDIT_ENVS_DATA to a folder with it"
+        )
+    n = kwargs["num_samples"]
+    seeds = [FRESH_LIFE + i for i in range(num_seeds)]
+    tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(num_tuning_seeds)]
+
+    small = {**kwargs, "num_samples": min(n, MOST_TUNED_ON)}
+    split = split_images(total, small["num_samples"])
+    tuned = tune(policy, env_id, small, split, tuning_seeds, start=start, regularise=regularise)
+    fresh_range = split.fresh_range
+    if n > MOST_TUNED_ON:
+        tuned = at_full_size(policy, env_id, kwargs, split, tuned, tuning_seeds)
+        fresh_range = (0.0, 1.0)
+    result = score(method, policy, env_id, kwargs, fresh_range, tuned, seeds)
+    return {
+        "train": result.train.round(6).tolist(),
+        "test": result.test.round(6).tolist(),
+        "tuned": asdict(result.tuned),
+        "fresh": n <= MOST_TUNED_ON,
+        "test_images": len(dataset.x_test),
+    }
+
+
+def at_full_size(
+    policy: CreditPolicy,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    split: Split,
+    tuned: Tuned,
+    seeds: Sequence[int],
+) -> Tuned:
+    """The better of these settings and the same unregularised, on validation images."""
+    choices = {tuned, Tuned(tuned.learning_rate)}
+    if len(choices) == 1:
+        return tuned
+    total = len(image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset.x_train)
+    n = round(split.meta_range[1] * total)
+    kwargs = {**env_kwargs, "num_samples": n}
+    return max(
+        (validated(policy, env_id, kwargs, split, choice, seeds) for choice in choices),
+        key=lambda choice: choice.validation_accuracy or 0.0,
+    )
+
+
+def validated(
+    policy: CreditPolicy,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    split: Split,
+    tuned: Tuned,
+    seeds: Sequence[int],
+) -> Tuned:
+    """These settings with their accuracy on the images outside `split.meta_range`."""
+    kwargs = {**env_kwargs, "score_on": "validation"}
+    result = score("", policy, env_id, kwargs, split.meta_range, tuned, seeds)
+    return replace(tuned, validation_accuracy=float(result.test.mean()))
+
+
+def policy_of(
+    method: str, env_id: str, env_kwargs: Mapping[str, Any]
+) -> tuple[CreditPolicy, dict[str, Any]]:
+    """The policy of a method, and the environment's arguments that go with it."""
+    if method in RULES:
+        rule = RULES[method]
+        kwargs = {**env_kwargs, "init": rule.init, "credit": "neurons"}
+        return rule.policy_class(*spaces(env_id, kwargs)), kwargs
+    kwargs = dict(env_kwargs)
+    if method == START:
+        observation_space, action_space = spaces(env_id, kwargs)
+        policy = TDCAPolicy(
+            observation_space, action_space, start="feedback-alignment", output_scale=1.0
+        )
+        policy.initialise(torch.Generator().manual_seed(0))
+        return policy, kwargs
+    return zoo.load(method), kwargs
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        name: as the table has it.
+        methods: by column a rule, `START` or a network of the zoo; one for all columns, or by name.
+        paper: by column what the paper has, "train / test" in per cent.
+    """
+
+    name: str
+    methods: str | Mapping[str, str]
+    paper: Mapping[str, str] = field(default_factory=dict)
+
+    def method(self, column: str) -> str | None:
+        """The method in a column, or None where the cell stays empty."""
+        return self.methods if isinstance(self.methods, str) else self.methods.get(column)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that share their columns.
+
+    Attributes:
+        name: of the block.
+        columns: settings by name.
+        rows: the lines.
+    """
+
+    name: str
+    columns: Mapping[str, Setting]
+    rows: Sequence[Row]
+
+    def jobs(self, columns: Sequence[str] | None, quick: bool) -> list[Job]:
+        """What these columns need and can be had; None: all columns."""
+        return [
+            job(method, setting, quick)
+            for column, setting in self.columns.items()
+            for row in self.rows
+            if (method := row.method(column)) and available(method)
+            if columns is None or column in columns
+        ]
+
+
+def main(name: str, description: str | None, blocks: Sequence[Block], quick: Sequence[str]) -> None:
+    """The command of a table: compute what is missing, then print it.
+
+    Args:
+        name: of the module.
+        description: for `--help`.
+        blocks: the table.
+        quick: columns that `--quick` computes.
+    """
+    known = list(dict.fromkeys(column for block in blocks for column in block.columns))
+    arguments = parser(name, description, known).parse_args()
+    file = ResultsFile(FILE, arguments.quick)
+    columns = arguments.only or (quick if arguments.quick else None)
+    jobs = [job for block in blocks for job in block.jobs(columns, arguments.quick)]
+    jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
+    file.fill(jobs, arguments.workers)
+    print(render(file, blocks, arguments.quick))
+
+
+def parser(name: str, description: str | None, columns: Sequence[str]) -> argparse.ArgumentParser:
+    """Options of every table."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=f"{description}\n{__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="minutes: the smallest setting, two seeds, learning rates tuned on one subset and "
+        "nothing regularised; kept in a file of its own",
+    )
+    parser.add_argument("--only", nargs="+", choices=columns, help="columns to compute")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core)"
+    )
+    return parser
+
+
+def available(method: str) -> bool:
+    """Whether a method can be had: not a network that is not in the zoo."""
+    return method in (*RULES, START, TRANSFERRED_NETWORK, *zoo.names())
+
+
+def render(file: ResultsFile, blocks: Sequence[Block], quick: bool = False) -> str:
+    """The table in Markdown, with what made it."""
+    parts, used = [], []
+    for block in blocks:
+        lines = []
+        for row in block.rows:
+            cells = [
+                file.cells.get(job(method, setting, quick).key) if method else None
+                for column, setting in block.columns.items()
+                for method in [row.method(column)]
+            ]
+            used += [cell for cell in cells if cell]
+            papers = [row.paper.get(column) for column in block.columns]
+            lines.append([row.name, *map(entry, cells, papers)])
+        parts.append(markdown([block.name, *block.columns], lines))
+    note = (
+        "Train / test accuracy in %, mean ± standard deviation over seeds; in italics what the "
+        "paper has."
+    )
+    return "\n\n".join([*parts, f"{note} Made by {makers(used)}."])
+
+
+def entry(cell: Cell | None, paper: str | None) -> str:
+    """Train / test, and the paper's."""
+    ours = f"{spread(cell['train'])} / {spread(cell['test'])}" if cell else "–"
+    return f"{ours} *({paper})*" if paper else ours

@@ -1,0 +1,69 @@
+"""Table 2: deeper bottom-up networks.
+
+"Deep FC" has four hidden layers of 100 neurons. "Deep CNN", on 10,000 images, has a convolution of
+16 filters (5 × 5, stride 2) and three dense layers, the last being the output; the paper does not
+say how many filters.
+"""
+
+from typing import Any
+
+from benchmarks.classifiers import START, Block, Row, Setting, main
+
+DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
+PAPER = {
+    "Deep FC": {
+        "Kaiming BP": ("99.83 / 96.78 ± 0.20", "91.98 / 86.75 ± 0.49", "58.17 / 38.07 ± 0.63"),
+        "Zero BP": ("98.97 / 95.96 ± 0.21", "90.51 / 86.00 ± 0.39", "48.34 / 38.19 ± 0.57"),
+        "TDCA": ("99.06 / 96.71", "93.27 / 87.71", "58.76 / 41.70"),
+    },
+    "Deep CNN": {
+        "Kaiming BP": ("99.98 / 95.86 ± 0.28", "93.90 / 84.87 ± 0.09", "75.13 / 44.13 ± 1.29"),
+        "Zero BP": ("95.79 / 94.34 ± 0.33", "87.09 / 83.54 ± 0.72", "34.97 / 36.20 ± 2.82"),
+        "TDCA": ("99.97 / 95.61", "98.45 / 82.54", "90.66 / 34.98"),
+    },
+}
+
+
+def block(
+    model: str, short: str, num_samples: int, num_updates: int, paper: bool, **env_kwargs: Any
+) -> Block:
+    """One architecture at one size."""
+    columns = {
+        f"{name}, {num_samples:,} / {num_updates}": Setting(
+            dataset, num_samples, num_updates, env_kwargs
+        )
+        for name, dataset in DATASETS.items()
+    }
+    evolved = {
+        column: f"{name}-{short}"
+        for column, name in zip(columns, ("mnist", "fashion", "cifar10"), strict=True)
+    }
+
+    def row(name: str, methods: str | dict[str, str]) -> Row:
+        printed = PAPER[model].get(name) if paper else None
+        return Row(name, methods, dict(zip(columns, printed, strict=True)) if printed else {})
+
+    return Block(
+        model,
+        columns,
+        [
+            row("Kaiming BP", "Kaiming BP"),
+            row("Zero BP", "zero BP"),
+            row("DFA", "DFA"),
+            row("TDCA, start", START),
+            row("TDCA", evolved),
+        ],
+    )
+
+
+DEEP = {"hidden_sizes": (100, 100, 100, 100)}
+CNN = {"architecture": "cnn", "hidden_sizes": (16, 100, 100)}
+BLOCKS = [
+    block("Deep FC", "deep", 60_000, 150, paper=True, **DEEP),
+    block("Deep CNN", "cnn", 10_000, 150, paper=True, **CNN),
+    block("Deep FC", "deep", 1000, 20, paper=False, **DEEP),
+    block("Deep CNN", "cnn", 1000, 20, paper=False, **CNN),
+]
+
+if __name__ == "__main__":
+    main("table_2", __doc__, BLOCKS, quick=[*BLOCKS[2].columns, *BLOCKS[3].columns])

@@ -1,0 +1,63 @@
+"""Table S3: credit diffusion, from few credits to many hidden neurons.
+
+"10-to-100": ten credits spread to a hundred neurons on a line, "6·6-to-30·30" from a grid to a
+grid, with σ = 5 neurons.
+"""
+
+from typing import Any
+
+from benchmarks.classifiers import START, Block, Row, Setting, main
+
+DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
+FORMS: dict[str, dict[str, Any]] = {
+    "100-to-100": {},
+    "10-to-100": {"credit": "groups", "credit_groups": 10},
+    "100-to-1000": {"credit": "groups", "credit_groups": 100, "hidden_sizes": (1000,)},
+    "36-to-900": {"credit": "groups", "credit_groups": 36, "hidden_sizes": (900,)},
+    "6·6-to-30·30": {"credit": "groups", "credit_groups": (6, 6), "hidden_sizes": (900,)},
+}
+EVOLVED = {"100-to-100": "mnist-mlp", "10-to-100": "mnist-groups"}
+PAPER = {
+    "MNIST": ("99.08 / 96.82", "99.20 / 96.96", "99.67 / 96.50", "98.01 / 96.51", "99.87 / 96.45"),
+    "Fashion-MNIST": (
+        "93.37 / 87.56",
+        "92.80 / 87.51",
+        "92.81 / 87.59",
+        "34.87 / 36.23",
+        "93.80 / 87.86",
+    ),
+    "CIFAR-10": (
+        "60.12 / 42.23",
+        "58.37 / 41.33",
+        "71.22 / 39.42",
+        "66.09 / 40.15",
+        "73.74 / 38.07",
+    ),
+}
+
+
+def block(name: str, num_samples: int, num_updates: int, paper: bool) -> Block:
+    """A data set at one size."""
+    columns = {
+        f"{form}, {num_samples:,} / {num_updates}": Setting(
+            DATASETS[name], num_samples, num_updates, env_kwargs
+        )
+        for form, env_kwargs in FORMS.items()
+    }
+    printed = dict(zip(columns, PAPER[name], strict=True)) if paper else {}
+    rows = [Row("start", START, printed)]
+    if name == "MNIST":
+        evolved = {
+            column: EVOLVED[form]
+            for column, form in zip(columns, FORMS, strict=True)
+            if form in EVOLVED
+        }
+        rows.append(Row("evolved at 1,000 / 20", evolved))
+    return Block(name, columns, rows)
+
+
+BLOCKS = [block(name, 60_000, 150, paper=True) for name in DATASETS]
+BLOCKS += [block(name, 1000, 20, paper=False) for name in DATASETS]
+
+if __name__ == "__main__":
+    main("table_s3", __doc__, BLOCKS, quick=list(BLOCKS[3].columns))

@@ -1,0 +1,134 @@
+"""Tables: cells are computed once, resume, and show what they hold."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import page, table_1, table_2, table_s1, table_s2, table_s3, table_s4
+from benchmarks.classifiers import START, Block, Row, Setting, job, render
+from benchmarks.results import Job, ResultsFile, markdown, spread
+from benchmarks.transferred_network import asked_about, make
+
+TABLES = [table_1, table_2, table_s1, table_s2, table_s3]
+
+
+def doubled(value: int, log: str) -> dict[str, int]:
+    with open(log, "a") as file:
+        file.write(f"{value}\n")
+    if value < 0:
+        raise ValueError("negative")
+    return {"result": 2 * value}
+
+
+def jobs(log, *values):
+    return [Job(str(value), doubled, {"value": value, "log": str(log)}) for value in values]
+
+
+def test_cells_are_computed_once_and_kept_at_once(tmp_path):
+    log = tmp_path / "log"
+    file = ResultsFile("table", folder=tmp_path)
+    file.fill(jobs(log, 1, 2), workers=1)
+    with pytest.raises(ValueError, match="negative"):
+        file.fill(jobs(log, 3, -1), workers=1)
+    again = ResultsFile("table", folder=tmp_path)
+    again.fill(jobs(log, 1, 2, 3, 4), workers=1)
+    assert sorted(log.read_text().split()) == ["-1", "1", "2", "3", "4"]
+    assert {key: cell["result"] for key, cell in again.cells.items()} == {
+        "1": 2,
+        "2": 4,
+        "3": 6,
+        "4": 8,
+    }
+    assert {"versions", "hardware", "commit"} <= set(again.cells["1"]["made_by"])
+
+
+def test_a_cell_of_other_settings_is_computed_again(tmp_path):
+    file = ResultsFile("table", folder=tmp_path)
+    assert file.cell("a", {"n": (1, 2)}, lambda: {"x": 1})["x"] == 1
+    assert file.cell("a", {"n": [1, 2]}, lambda: {"x": 2})["x"] == 1
+    assert file.cell("a", {"n": [1, 3]}, lambda: {"x": 2})["x"] == 2
+
+
+def test_quick_results_lie_apart_and_damaged_files_are_refused(tmp_path):
+    assert ResultsFile("t", folder=tmp_path).path != ResultsFile("t", True, tmp_path).path
+    (tmp_path / "t.json").write_text("{")
+    with pytest.raises(ValueError, match="restore it, or delete it"):
+        ResultsFile("t", folder=tmp_path)
+
+
+def test_markdown_and_spread():
+    assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert spread([0.5]) == "50.00"
+    assert spread([0.4, 0.6]) == "50.00 ± 10.00"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_cell_has_one_job_and_its_settings_are_json(table):
+    seen = {}
+    for block in table.BLOCKS:
+        for wanted in block.jobs(None, quick=False):
+            settings = json.dumps(wanted.settings, sort_keys=True)
+            assert seen.setdefault(wanted.key, settings) == settings
+    assert seen
+
+
+def test_a_table_shows_its_cells_beside_the_papers(tmp_path):
+    block = Block(
+        "MNIST",
+        {"small": Setting("MNIST", 100, 20), "large": Setting("MNIST", 60_000, 150)},
+        [Row("BP", "Kaiming BP", {"small": "96 / 88"}), Row("evolved", {"large": "unheard-of"})],
+    )
+    assert [wanted.settings["method"] for wanted in block.jobs(["small"], quick=True)] == [
+        "Kaiming BP"
+    ]
+    file = ResultsFile("table", folder=tmp_path)
+    wanted = job("Kaiming BP", block.columns["small"])
+    file.cell(wanted.key, wanted.settings, lambda: {"train": [0.9], "test": [0.8, 0.9]})
+    lines = render(file, [block]).splitlines()
+    assert lines[2] == "| BP | 90.00 / 85.00 ± 5.00 *(96 / 88)* | – |"
+    assert lines[3] == "| evolved | – | – |"
+
+
+def test_all_images_and_the_same_credits_are_one_life():
+    everything, some = Setting("MNIST", 60_000, 150), Setting("MNIST", 1000, 20)
+    assert job(START, everything).settings["num_seeds"] == 1
+    assert job("Kaiming BP", everything).settings["num_seeds"] == 3
+    assert job(START, some).settings["num_seeds"] == 5
+    assert Setting("CIFAR10", 60_000, 150).kwargs["num_samples"] == 50_000
+
+
+def test_table_s4_is_the_papers_but_for_one_figure():
+    lines = table_s4.render().splitlines()[2:8]
+    differing = []
+    for line in lines:
+        for cell in line.split("|")[2:-1]:
+            ours, _, paper = cell.strip().partition(" *(")
+            if paper.rstrip(")*") not in (ours.replace(",", ""), "-"):
+                differing.append(ours)
+    assert differing == ["4,851,070"]
+
+
+def some_credits(env):
+    shape = env.single_action_space.shape
+    return 0.1 * torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_transferred_network_is_the_same_network(image_arrays):
+    """Asked about the data it was trained on, it answers as it did in training."""
+    kwargs = {"data": image_arrays, "num_samples": 20, "num_updates": 2, "hidden_sizes": (5,)}
+    env, task = make("CreditAssign-Images-v0", kwargs)
+    env.reset_tensors([3])
+    for _ in range(2):
+        env.step_tensors(some_credits(env))
+    same = asked_about("CreditAssign-Images-v0", kwargs, task, seed=3)
+    assert same.accuracy().item() == task.accuracy().item()
+    assert same.training_loss().item() == pytest.approx(task.training_loss().item(), rel=1e-5)
+    ours, theirs = task.final_metrics(), same.final_metrics()
+    assert theirs["test_loss"].item() == pytest.approx(ours["test_loss"].item(), rel=1e-5)
+
+
+def test_the_page_names_every_command():
+    text = page.page()
+    for table in (*TABLES, table_s4):
+        assert f"python -m {table.__name__}" in text
