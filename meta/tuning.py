@@ -18,7 +18,7 @@ LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
     "sgd": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
 }
 """Rates that are tried first, by inner optimiser; all on the grid 1, 2, 5 · 10ⁱ."""
-WEIGHT_DECAYS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
+WEIGHT_DECAYS = (0.0, 1e-2, 1e-1, 1.0, 3.0, 10.0)
 LABEL_SMOOTHINGS = (0.0, 0.05, 0.1, 0.2)
 
 _MOST_REGULARISING_SEEDS = 2
