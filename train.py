@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import configure
 
 import credit_envs
 from agents import CreditPolicy
+from agents.rules import RulePolicy
 from credit_envs.checks import nearest
 from credit_envs.datasets import CorruptDataError
 from meta.baselines import image_task, spaces
@@ -294,6 +295,7 @@ def check_learner(
     if not agent.learns:
         for option in (option for option, kwargs in chosen.items() if kwargs):
             raise Misuse(f"{option} is for agents that learn; leave it out")
+        rule_policy(agent, env_id, env_kwargs)
         return
     known = {"--policy-kwargs": agent.policy_class, "--pgpe-kwargs": PGPE}
     for option, kwargs in chosen.items():
@@ -427,6 +429,16 @@ class Interruption(BaseCallback):
         signal.signal(signal.SIGINT, self._former)
 
 
+def rule_policy(agent: Agent, env_id: str, env_kwargs: Mapping[str, Any]) -> CreditPolicy:
+    """A known rule for this environment."""
+    scale = env_kwargs.get("credit_scale", 10.0)
+    assert issubclass(agent.policy_class, RulePolicy)
+    try:
+        return agent.policy_class(*spaces(env_id, env_kwargs), credit_scale=scale)
+    except ValueError as error:
+        raise Misuse(str(error)) from error
+
+
 def apply_rule(run: Run) -> int:
     """Let a known rule train networks, at its best learning rate."""
     agent, env_id = AGENTS[run.config["agent"]], run.config["env"]
@@ -434,7 +446,7 @@ def apply_rule(run: Run) -> int:
     kwargs = dict(run.config["env_kwargs"])
     if run.config["agent"] == "backprop":
         kwargs.setdefault("init", "kaiming")
-    policy: CreditPolicy = agent.policy_class(*spaces(env_id, kwargs))
+    policy = rule_policy(agent, env_id, kwargs)
     with console.status("") as status:
         report = image_report(
             policy,

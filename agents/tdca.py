@@ -92,6 +92,11 @@ class TDCAPolicy(TopDownPolicy):
 
     def initialise(self, generator: torch.Generator | None = None) -> None:  # noqa: D102
         if self.start == "feedback-alignment":
+            if len(self.observation_space.shape or ()) != 2:
+                raise ValueError(
+                    'start="feedback-alignment" is for classification tasks, whose observations '
+                    f"have a row per sample, not {self.observation_space.shape}"
+                )
             self.network.align_feedback(generator)
         else:
             super().initialise(generator)

@@ -18,9 +18,9 @@ from agents import CreditPolicy, TDCAPolicy
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
 from benchmarks.transferred_network import transferred_network
 from meta import zoo
-from meta.baselines import RULES, image_task, spaces, split_images
+from meta.baselines import RULES, image_task, spaces
 from meta.report import FRESH_LIFE
-from meta.tuning import Split, Tuned, score, tune
+from meta.tuning import Split, Tuned, score, split_images, tune, validated
 
 FULL_TRAIN = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}
 FILE = "classifiers"
@@ -153,7 +153,7 @@ def at_full_size(
     seeds: Sequence[int],
 ) -> Tuned:
     """The better of these settings and the same unregularised, on validation images."""
-    choices = {tuned, Tuned(tuned.learning_rate)}
+    choices = {replace(tuned, validation_accuracy=None), Tuned(tuned.learning_rate)}
     if len(choices) == 1:
         return tuned
     total = len(image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset.x_train)
@@ -163,20 +163,6 @@ def at_full_size(
         (validated(policy, env_id, kwargs, split, choice, seeds) for choice in choices),
         key=lambda choice: choice.validation_accuracy or 0.0,
     )
-
-
-def validated(
-    policy: CreditPolicy,
-    env_id: str,
-    env_kwargs: Mapping[str, Any],
-    split: Split,
-    tuned: Tuned,
-    seeds: Sequence[int],
-) -> Tuned:
-    """These settings with their accuracy on the images outside `split.meta_range`."""
-    kwargs = {**env_kwargs, "score_on": "validation"}
-    result = score("", policy, env_id, kwargs, split.meta_range, tuned, seeds)
-    return replace(tuned, validation_accuracy=float(result.test.mean()))
 
 
 def policy_of(

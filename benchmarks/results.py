@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.progress import track
 
 from credit_envs.files import atomic_path
 from meta.runs import provenance
+from meta.workers import begin_worker
 
 FOLDER = Path(__file__).parent / "results"
 Cell = Mapping[str, Any]
@@ -55,14 +55,18 @@ class ResultsFile:
 
     def __init__(self, name: str, quick: bool = False, folder: Path = FOLDER) -> None:
         self.path = folder / f"{name}{'-quick' if quick else ''}.json"
-        self.cells: dict[str, Any] = {}
-        if self.path.exists():
-            try:
-                self.cells = json.loads(self.path.read_text())
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{self.path} is damaged ({error}); restore it, or delete it to start again"
-                ) from error
+        self.cells = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            cells: dict[str, Any] = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{self.path} is damaged ({error}); restore it, or delete it to start again"
+            ) from error
+        return cells
 
     def cell(
         self, key: str, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]
@@ -92,7 +96,7 @@ class ResultsFile:
             return
         count = min(workers or os.cpu_count() or 1, len(missing))
         context = get_context("spawn")
-        with ProcessPoolExecutor(count, context, torch.set_num_threads, (1,)) as pool:
+        with ProcessPoolExecutor(count, context, begin_worker) as pool:
             jobs_of: dict[Future[tuple[Mapping[str, Any], float]], Job] = {
                 pool.submit(_timed, job): job for job in missing
             }
@@ -113,6 +117,8 @@ class ResultsFile:
     def _keep(
         self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any], seconds: float
     ) -> None:
+        # Another command may have added to the file.
+        self.cells = self._read() | self.cells
         self.cells[key] = {
             "settings": json.loads(json.dumps(settings)),
             **result,

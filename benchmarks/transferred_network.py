@@ -9,9 +9,9 @@ import torch
 from agents import BackpropPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
-from meta.baselines import image_task, spaces, split_images
+from meta.baselines import image_task, spaces
 from meta.report import FRESH_LIFE
-from meta.tuning import tune
+from meta.tuning import split_images, tune
 
 SOURCE = "CreditAssign-MNIST-v0"
 

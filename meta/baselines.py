@@ -11,18 +11,7 @@ from agents import BackpropPolicy, DFAPolicy, DRTPPolicy
 from agents.rules import RulePolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
-from meta.tuning import LEARNING_RATES, Score, Split, split_images, tuned_score
-
-__all__ = [
-    "LEARNING_RATES",
-    "RULES",
-    "Rule",
-    "Split",
-    "image_task",
-    "rule_scores",
-    "spaces",
-    "split_images",
-]
+from meta.tuning import Score, Split, tuned_score
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class PGPE(BaseAlgorithm):
         optimizer: of the centre: "adam", "sgd" (momentum 0.9) or "clipup".
         anneal_over: number of generations over which centre rate and σ fall linearly; None: never.
         anneal_to: fraction of themselves to which they fall.
-        chunk_size: candidates evaluated at once, whatever the number of processes; None: 16. An
-            environment that is given decides itself.
+        chunk_size: candidates evaluated at once, whatever the number of processes; None: 16,
+            fewer of many samples, all on a GPU. An environment that is given decides itself.
         n_workers: processes that share the work; 0: none but this. Results are the same.
         seed: of everything drawn; None draws one.
         device: where the networks live; workers need "cpu".

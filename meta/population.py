@@ -7,6 +7,7 @@ are spread over processes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import gymnasium
@@ -20,6 +21,7 @@ from credit_envs import CreditAssignVectorEnv
 
 # Enough candidates to fill the processor, few enough that their tensors stay in its cache.
 _CANDIDATES_AT_ONCE = 16
+_SAMPLES_AT_ONCE = 16_000
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,15 @@ def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
     Raises:
         ValueError: their rows have not the same columns, so that no one network fits all.
     """
-    kinds = zip(settings.env_ids, settings.env_kwargs, strict=True)
-    envs = [_make_env(env_id, kwargs, settings) for env_id, kwargs in kinds]
+    kinds = [
+        (env_id, {"reward": "final", **kwargs})
+        for env_id, kwargs in zip(settings.env_ids, settings.env_kwargs, strict=True)
+    ]
+    probes = [_make_env(env_id, kwargs, 1) for env_id, kwargs in kinds]
+    rows, on_gpu = max(map(_rows, probes)), probes[0].task.device.type != "cpu"
+    chunk_size = settings.chunk_size or usual_chunk_size(settings.population_size, rows, on_gpu)
+    chunk_size = min(chunk_size, settings.population_size)
+    envs = [_make_env(env_id, kwargs, chunk_size, settings.lives) for env_id, kwargs in kinds]
     columns = {env_id: _columns(env) for env_id, env in zip(settings.env_ids, envs, strict=True)}
     if len(set(columns.values())) > 1:
         raise ValueError(
@@ -172,22 +181,35 @@ def _columns(env: CreditAssignVectorEnv) -> tuple[int, int]:
 
 
 def _make_env(
-    env_id: str, env_kwargs: Mapping[str, Any], settings: EvaluatorSettings
+    env_id: str, env_kwargs: Mapping[str, Any], candidates: int, lives: int = 1
 ) -> CreditAssignVectorEnv:
-    env_kwargs = {"reward": "final", **env_kwargs}
-    probe = gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
-    together = probe.unwrapped.vector.task.lives_together  # type: ignore[attr-defined]
-
-    chunk_size = settings.chunk_size or usual_chunk_size(settings.population_size)
-    chunk_size = min(chunk_size, settings.population_size)
-    num_envs = chunk_size * settings.lives if together else chunk_size
-    env = gymnasium.make_vec(env_id, num_envs=num_envs, **env_kwargs)
+    """An environment for some candidates, each in one life or, if they go together, in all."""
+    env = gymnasium.make_vec(env_id, num_envs=candidates, **env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
+    if lives > 1 and env.task.lives_together:
+        return _make_env(env_id, env_kwargs, candidates * lives)
     return env
 
 
-def usual_chunk_size(population_size: int) -> int:
-    """At most 16, in chunks of one size; an even number of them, so that two processes share."""
-    chunks = -(-population_size // _CANDIDATES_AT_ONCE)
+def _rows(env: CreditAssignVectorEnv) -> int:
+    """Samples that each candidate holds; few matter where lives go together."""
+    shape = env.single_observation_space.shape or ()
+    return 1 if env.task.lives_together else prod(shape[:-1])
+
+
+def usual_chunk_size(population_size: int, rows: int, on_gpu: bool = False) -> int:
+    """All on a GPU; else at most 16, fewer of many samples, in chunks of one size.
+
+    An even number of chunks, so that two processes share them.
+
+    Args:
+        population_size: candidates.
+        rows: samples that each holds.
+        on_gpu: where memory is wide and small chunks would leave it idle.
+    """
+    if on_gpu:
+        return population_size
+    at_once = min(max(_SAMPLES_AT_ONCE // rows, 1), _CANDIDATES_AT_ONCE)
+    chunks = -(-population_size // at_once)
     chunks += chunks % 2 if chunks > 1 else 0
     return -(-population_size // chunks)

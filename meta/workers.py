@@ -145,13 +145,20 @@ def _context() -> BaseContext:
 
 def _begin_worker(settings: EvaluatorSettings) -> None:
     global _evaluator
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
+    begin_worker()
     _evaluator = Evaluator(settings)
 
 
+def begin_worker() -> None:
+    """What every worker process needs: one thread, and an end with the main process.
+
+    Also when that ends without a word, as by `kill -9`.
+    """
+    torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
 def _leave_with_parent() -> None:
-    """End this process when the main process ends without a word, as by `kill -9`."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -50,6 +50,13 @@ def test_a_cell_of_other_settings_is_computed_again(tmp_path):
     assert file.cell("a", {"n": [1, 3]}, lambda: {"x": 2})["x"] == 2
 
 
+def test_two_commands_may_add_to_one_file(tmp_path):
+    one, other = (ResultsFile("table", folder=tmp_path) for _ in range(2))
+    one.cell("a", {}, lambda: {"x": 1})
+    other.cell("b", {}, lambda: {"x": 2})
+    assert set(ResultsFile("table", folder=tmp_path).cells) == {"a", "b"}
+
+
 def test_quick_results_lie_apart_and_damaged_files_are_refused(tmp_path):
     assert ResultsFile("t", folder=tmp_path).path != ResultsFile("t", True, tmp_path).path
     (tmp_path / "t.json").write_text("{")

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents import TDCAPolicy
 from meta.pgpe import PGPE, centred_ranks
+from meta.population import usual_chunk_size
 
 INNER = {"num_updates": 10, "credit_scale": 0.5}
 SMALL = {"population_size": 8, "lives": 3, "policy_kwargs": {"hidden_sizes": (4,)}}
@@ -189,6 +190,14 @@ def test_chunks_fill_up_and_cover_the_population():
 @pytest.mark.parametrize(("population", "chunk"), [(8, 8), (16, 16), (32, 16), (40, 10), (64, 16)])
 def test_the_usual_chunks_are_even(population, chunk):
     assert small(population_size=population)._evaluator.chunk_size == chunk
+
+
+@pytest.mark.parametrize(
+    ("samples", "chunk"), [(1, 16), (1000, 16), (1001, 11), (10_000, 1), (60_000, 1)]
+)
+def test_chunks_are_smaller_where_samples_are_many(samples, chunk):
+    assert usual_chunk_size(64, samples) == chunk
+    assert usual_chunk_size(64, samples, on_gpu=True) == 64
 
 
 def test_a_vector_environment_of_ones_own():
