@@ -33,13 +33,13 @@ BLOCKS = [
                 "zero BP",
                 paper("99.04 / 96.35 ± 0.15", "92.33 / 87.48 ± 0.12", "60.83 / 40.42 ± 0.41"),
             ),
-            Row("DFA", "DFA"),
             Row("TDCA, start", START),
             Row(
                 "TDCA, evolved at 1,000 / 20",
                 EVOLVED,
                 paper("99.08 / 96.82", "93.36 / 87.59", "60.11 / 42.03"),
             ),
+            Row("DFA", "DFA"),
         ],
     )
 ]
