@@ -28,7 +28,7 @@ from meta.baselines import image_task, spaces
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
 from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Agent, Recipe
-from meta.report import Report, control_report, image_report, joined, surface_report
+from meta.report import OwnSubsets, Report, control_report, image_report, joined, surface_report
 from meta.runs import Checkpoint, Run
 from meta.tuning import Split, split_images
 from meta.workers import WorkerError
@@ -483,6 +483,9 @@ def report_in(
         return control_report(model.policy, env_id, kwargs)
     if env_id in SURFACES:
         return surface_report(model.policy, env_id)
+    own = None
+    if not model.resample_lives:
+        own = OwnSubsets(meta_kwargs(run, recipe, env_id), model.life_seeds)
     return image_report(
         model.policy,
         "TDCA",
@@ -491,6 +494,7 @@ def report_in(
         split(run, recipe, env_id),
         meta_trained=True,
         on_step=on_step,
+        own=own,
     )
 
 

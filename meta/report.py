@@ -18,7 +18,7 @@ from meta.climbing import GRID, climb
 from meta.evaluation import evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field
 from meta.replay import replay_in_gymnasium
-from meta.tuning import Split, score, tuned_score
+from meta.tuning import Split, Tuned, score, tuned_score
 
 FRESH_LIFE = 2**40
 """Lives from here on are met by no outer loop, whose own life seeds stay below 2³²."""
@@ -41,6 +41,24 @@ class Report:
     table: RenderableType
     results: Mapping[str, Any]
     figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OwnSubsets:
+    """The only subsets that an outer loop met, and how networks were trained on them.
+
+    Attributes:
+        env_kwargs: of the environment in meta-training.
+        lives: their seeds.
+    """
+
+    env_kwargs: Mapping[str, Any]
+    lives: Sequence[int]
+
+    def settings(self) -> tuple[Tuned, Sequence[int]]:
+        """The learning rate and weight decay of meta-training, and the lives."""
+        rate = self.env_kwargs.get("learning_rate", 0.01)
+        return Tuned(rate, self.env_kwargs.get("weight_decay", 0.0)), self.lives
 
 
 def joined(reports: Mapping[str, Report]) -> Report:
@@ -105,6 +123,7 @@ def image_report(
     split: Split,
     meta_trained: bool,
     on_step: Callable[[str], None],
+    own: OwnSubsets | None = None,
 ) -> Report:
     """Accuracy on fresh subsets and test images, every method at its best learning rate.
 
@@ -119,6 +138,7 @@ def image_report(
         meta_trained: whether it was, on images of `split.meta_range`; it then gets a row on those
             apart, and the known rules stand beside it.
         on_step: told what is under way.
+        own: gets a row, if the outer loop met no other subsets than these.
     """
     seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
     tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(_NUM_TUNING_SUBSETS)]
@@ -132,8 +152,11 @@ def image_report(
     rows = [(scores[0], "fresh subsets")]
     if meta_trained:
         tuned = scores[0].tuned
-        own = score(name, policy, env_id, env_kwargs, split.meta_range, tuned, seeds)
-        rows.insert(0, (own, "meta-training images"))
+        again = score(name, policy, env_id, env_kwargs, split.meta_range, tuned, seeds)
+        rows.insert(0, (again, "meta-training images"))
+        if own is not None:
+            met = score(name, policy, env_id, own.env_kwargs, split.meta_range, *own.settings())
+            rows.insert(0, (met, "its own subsets"))
         on_step("tuning and scoring the baselines")
         scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
         rows += [(baseline, "fresh subsets") for baseline in scores[1:]]

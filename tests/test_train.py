@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import train
+from meta.evaluation import evaluate
 from meta.pgpe import PGPE
 
 ROOT = Path(train.__file__).parent
@@ -108,6 +109,11 @@ def test_policy_and_outer_loop_as_asked_for_and_several_environments(tmp_path, c
     assert len(model._evaluator.envs) == 2
     assert capsys.readouterr().out.count("accuracy after the last update") == 2
     before = json.loads((run / "results.json").read_text())
+    own = before["environments"][DIGITS]["rows"][0]
+    assert own["images"] == "its own subsets"
+    life = [model.policy, DIGITS, model.life_seeds, model.env_kwargs[0], ["normal"]]
+    accuracy = evaluate(*life).conditions["normal"].last("accuracy")
+    assert own["train_accuracy"] == pytest.approx(accuracy.tolist(), abs=1e-6)
     assert train.main(["--resume", str(run), "--workers", "0"]) == train.DONE
     after = json.loads((run / "results.json").read_text())
     assert before["environments"] == after["environments"]
