@@ -2,14 +2,13 @@
 
 Every method trains bottom-up networks with the same inner optimiser. Its learning rate, its weight
 decay and, for backpropagation, its label smoothing are those that do best on validation images.
-With more than 10,000 images they are chosen at 10,000, where a life takes seconds, and compared at
-full size with the same rate unregularised.
+Where a life takes minutes, with more than 10,000 images, they are fewer to choose from.
 """
 
 import argparse
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from benchmarks.transferred_network import transferred_network
 from meta import zoo
 from meta.baselines import RULES, image_task, spaces
 from meta.report import FRESH_LIFE
-from meta.tuning import Split, Tuned, score, split_images, tune, validated
+from meta.tuning import score, split_images, tune
 
 FULL_TRAIN = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}
 FILE = "classifiers"
@@ -29,6 +28,11 @@ START = "TDCA, start"
 """Method: the top-down network that evolution starts from, which does feedback alignment."""
 TRANSFERRED_NETWORK = "TrFC"
 MOST_TUNED_ON = 10_000
+"""Images, with all choices; above, `FEW_CHOICES`."""
+FEW_CHOICES: dict[str, tuple[float, ...]] = {
+    "weight_decays": (0.0, 0.1, 1.0),
+    "label_smoothings": (0.0, 0.1),
+}
 FIRST_RATES = {20: None, 50: 0.01, 150: 0.005}
 """By number of updates, the rate to climb from; None: try all."""
 
@@ -88,6 +92,8 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
         "start": FIRST_RATES[setting.num_updates],
         "regularise": not quick,
     }
+    if many:
+        settings["few_choices"] = True
     if method in zoo.names():
         # So that a cell is computed again when the network is another.
         content = (zoo.FOLDER / f"{method}.safetensors").read_bytes()
@@ -103,6 +109,7 @@ def accuracy(
     num_tuning_seeds: int,
     start: float | None,
     regularise: bool,
+    few_choices: bool = False,
     network: str | None = None,
 ) -> dict[str, Any]:
     """Training and test accuracy of each seed, and the settings that were chosen.
@@ -127,42 +134,28 @@ def accuracy(
     seeds = [FRESH_LIFE + i for i in range(num_seeds)]
     tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(num_tuning_seeds)]
 
-    small = {**kwargs, "num_samples": min(n, MOST_TUNED_ON)}
-    split = split_images(total, small["num_samples"])
-    tuned = tune(policy, env_id, small, split, tuning_seeds, start=start, regularise=regularise)
-    fresh_range = split.fresh_range
-    if n > MOST_TUNED_ON:
-        tuned = at_full_size(policy, env_id, kwargs, split, tuned, tuning_seeds)
-        fresh_range = (0.0, 1.0)
+    many = n > MOST_TUNED_ON
+    split = split_images(total, MOST_TUNED_ON if many else n)
+    tuned = tune(
+        policy,
+        env_id,
+        # With images of the split's meta-training part alone, which are fewer than all.
+        {**kwargs, "num_samples": min(n, round(split.meta_range[1] * total))},
+        split,
+        tuning_seeds,
+        start=start,
+        regularise=regularise,
+        **(FEW_CHOICES if few_choices else {}),
+    )
+    fresh_range = (0.0, 1.0) if many else split.fresh_range
     result = score(method, policy, env_id, kwargs, fresh_range, tuned, seeds)
     return {
         "train": result.train.round(6).tolist(),
         "test": result.test.round(6).tolist(),
         "tuned": asdict(result.tuned),
-        "fresh": n <= MOST_TUNED_ON,
+        "fresh": not many,
         "test_images": len(dataset.x_test),
     }
-
-
-def at_full_size(
-    policy: CreditPolicy,
-    env_id: str,
-    env_kwargs: Mapping[str, Any],
-    split: Split,
-    tuned: Tuned,
-    seeds: Sequence[int],
-) -> Tuned:
-    """The better of these settings and the same unregularised, on validation images."""
-    choices = {replace(tuned, validation_accuracy=None), Tuned(tuned.learning_rate)}
-    if len(choices) == 1:
-        return tuned
-    total = len(image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset.x_train)
-    n = round(split.meta_range[1] * total)
-    kwargs = {**env_kwargs, "num_samples": n}
-    return max(
-        (validated(policy, env_id, kwargs, split, choice, seeds) for choice in choices),
-        key=lambda choice: choice.validation_accuracy or 0.0,
-    )
 
 
 def policy_of(

@@ -35,7 +35,7 @@ MNIST = Block(
             paper("90.96 / 85.31 ± 0.28", "97.23 / 93.43 ± 0.08", "99.04 / 96.35 ± 0.15"),
         ),
         Row("DFA", "DFA"),
-        Row("DRTP", "DRTP"),
+        Row("DRTP", dict.fromkeys(list(SIZES)[:2], "DRTP")),
         Row("TDCA, start", START),
         Row(
             "TDCA, evolved at 1,000 / 20",
@@ -59,7 +59,7 @@ FASHION = Block(
             paper("72.5 / 67.43 ± 0.81", "87.37 / 83.47 ± 0.25", "92.33 / 87.48 ± 0.12"),
         ),
         Row("DFA", "DFA"),
-        Row("DRTP", "DRTP"),
+        Row("DRTP", dict.fromkeys(list(SIZES)[:2], "DRTP")),
         Row("TDCA, start", START),
         Row("TrFC", TRANSFERRED_NETWORK, paper("8.2 / 10.00", "8.73 / 9.31", "5.38 / 5.18")),
         Row(

@@ -39,7 +39,7 @@ BLOCKS = [
                 EVOLVED,
                 paper("99.08 / 96.82", "93.36 / 87.59", "60.11 / 42.03"),
             ),
-            Row("DFA", "DFA"),
+            Row("DFA", {"MNIST": "DFA", "Fashion-MNIST": "DFA"}),
         ],
     )
 ]

@@ -146,6 +146,8 @@ def tune(
     *,
     start: float | None = None,
     regularise: bool = False,
+    weight_decays: Sequence[float] = WEIGHT_DECAYS,
+    label_smoothings: Sequence[float] = LABEL_SMOOTHINGS,
 ) -> Tuned:
     """The settings that do best on validation images.
 
@@ -164,6 +166,8 @@ def tune(
         start: a rate to climb from, which takes three rates if it is the best; None: from all of
             `LEARNING_RATES`.
         regularise: choose weight decay as well and, for known rules, label smoothing.
+        weight_decays: to choose from.
+        label_smoothings: to choose from.
     """
     rates = LEARNING_RATES[env_kwargs.get("optimizer", "adam")]
     if start is not None:
@@ -176,7 +180,8 @@ def tune(
     validation = _Validation(policy, env_id, env_kwargs, split)
     best = validation.climb([replace(given, learning_rate=rate) for rate in rates], tuning_seeds)
     if regularise:
-        regularised = validation.regularise(best, tuning_seeds[:_MOST_REGULARISING_SEEDS])
+        few = tuning_seeds[:_MOST_REGULARISING_SEEDS]
+        regularised = validation.regularise(best, few, weight_decays, label_smoothings)
         best = validation.best([best, regularised], tuning_seeds)
     return replace(best, validation_accuracy=round(validation.accuracy(best, tuning_seeds), 6))
 
@@ -237,12 +242,18 @@ class _Validation:
                 return best
             tried += new
 
-    def regularise(self, tuned: Tuned, seeds: Sequence[int]) -> Tuned:
+    def regularise(
+        self,
+        tuned: Tuned,
+        seeds: Sequence[int],
+        weight_decays: Sequence[float],
+        label_smoothings: Sequence[float],
+    ) -> Tuned:
         """Weight decay, then label smoothing where there is any, then the rate once more."""
-        decays = (tuned.weight_decay, *WEIGHT_DECAYS)
+        decays = (tuned.weight_decay, *weight_decays)
         tuned = self.best([replace(tuned, weight_decay=decay) for decay in decays], seeds)
         if isinstance(self._policy, RulePolicy):
-            smoothings = (tuned.label_smoothing, *LABEL_SMOOTHINGS)
+            smoothings = (tuned.label_smoothing, *label_smoothings)
             tuned = self.best([replace(tuned, label_smoothing=s) for s in smoothings], seeds)
         return self.climb([tuned], seeds)
 
