@@ -35,7 +35,7 @@ def block(num_samples: int, num_updates: int, paper: bool) -> Block:
         )
         for name, network in EVOLVED.items()
     ]
-    return Block("", columns, [*rows, Row("the start of evolution", START)])
+    return Block("", columns, [Row("the start of evolution", START), *rows])
 
 
 BLOCKS = [block(60_000, 150, paper=True), block(1000, 20, paper=False)]
