@@ -140,7 +140,10 @@ def _commit() -> str:
             subprocess.run(
                 ["git", *command], cwd=source, capture_output=True, text=True, check=True
             ).stdout.strip()
-            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain"])
+            for command in (
+                ["rev-parse", "--short", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no", "--", ":/*.py"],
+            )
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
