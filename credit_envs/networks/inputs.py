@@ -187,7 +187,8 @@ class SharedInputs(Inputs):
         self._steps = []
         begin = multiplied = 0
         for end in _place_steps(touched.tolist(), self.num_samples):
-            features, columns = slice(begin, end), slice(0, int(touched[end]))
+            width = -(-int(touched[end]) // _WIDTHS) * _WIDTHS
+            features, columns = slice(begin, end), slice(0, min(width, self.num_samples))
             if columns.stop:
                 difference = ordered[features, columns] - background[features, None]
                 self._steps.append(_Step(features, columns, difference.contiguous()))
@@ -235,7 +236,10 @@ class SharedInputs(Inputs):
 _MOST_STEPS = 3
 _STEP_COST = 0.01
 """What a step costs besides its products, as a fraction of all products."""
-_CORNERS = 100
+_CORNERS = 25
+_WIDTHS = 64
+"""Steps are as wide as a multiple of this, and there are few corners, so that lives share their
+sizes: oneDNN keeps a megabyte for every size of product that it has met."""
 
 
 def _place_steps(touched: list[int], num_samples: int) -> list[int]:
@@ -247,7 +251,7 @@ def _place_steps(touched: list[int], num_samples: int) -> list[int]:
     """
     num_features = len(touched) - 1
     cost = _STEP_COST * num_features * num_samples
-    # More corners than these gain nothing, and the search takes their square.
+    # More corners than these gain little, and the search takes their square.
     stride = -(-num_features // _CORNERS)
     corners = sorted({*range(0, num_features, stride), num_features})
 

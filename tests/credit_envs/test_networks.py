@@ -1,4 +1,4 @@
-"""Credit diffusion and inner optimisers, on their own."""
+"""Credit diffusion, inner optimisers, inputs and products, on their own."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.reference_inner_loop import literal_diffusion
-from credit_envs.networks import OptimizerName, diffusion_kernel, make_optimizer
+from credit_envs.networks import OptimizerName, SharedInputs, diffusion_kernel, make_optimizer
 from credit_envs.networks.onednn import product, tanh, tanh_layer
 
 
@@ -164,3 +164,16 @@ def test_product_of_views(batch: tuple[int, ...]) -> None:
     expected = (a.double() @ b.double()).float()
     torch.testing.assert_close(product(a, b), expected, rtol=1e-5, atol=1e-5)
     assert product(a[..., :0], b[..., :0, :]).eq(0).all()
+
+
+def test_lives_share_the_sizes_of_their_products() -> None:
+    """Each size costs memory in oneDNN for as long as the process lives."""
+    generator = torch.Generator().manual_seed(0)
+    often = torch.linspace(0, 0.5, 300)[:, None]
+    sizes: set[tuple[int, ...]] = set()
+    for _ in range(40):
+        samples = torch.rand(300, 500, generator=generator)
+        inputs = SharedInputs(torch.where(samples < often, samples, torch.zeros(())))
+        sizes |= {tuple(step.difference.shape) for step in inputs._steps}
+        assert inputs.fraction_multiplied < 0.9
+    assert len(sizes) < 15
