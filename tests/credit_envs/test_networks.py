@@ -169,11 +169,12 @@ def test_product_of_views(batch: tuple[int, ...]) -> None:
 def test_lives_share_the_sizes_of_their_products() -> None:
     """Each size costs memory in oneDNN for as long as the process lives."""
     generator = torch.Generator().manual_seed(0)
-    often = torch.linspace(0, 0.5, 300)[:, None]
+    radius_needed = torch.linspace(1, 0, 300)[:, None]
     sizes: set[tuple[int, ...]] = set()
     for _ in range(40):
         samples = torch.rand(300, 500, generator=generator)
-        inputs = SharedInputs(torch.where(samples < often, samples, torch.zeros(())))
+        within = torch.rand(500, generator=generator) ** 2 > radius_needed
+        inputs = SharedInputs(torch.where(within, samples, torch.zeros(())))
         sizes |= {tuple(step.difference.shape) for step in inputs._steps}
         assert inputs.fraction_multiplied < 0.9
-    assert len(sizes) < 15
+    assert len(sizes) < 25
