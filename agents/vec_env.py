@@ -1,7 +1,8 @@
 """Gymnasium vector environments as Stable-Baselines3 `VecEnv`s, without a copy per environment."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from functools import cached_property
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -9,10 +10,51 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 _Array = np.ndarray[Any, Any]
+_Info = dict[str, Any]
+
+
+class LazyInfos(MutableSequence[_Info]):
+    """A list of infos, a dict per environment, that is made when somebody looks into it.
+
+    Args:
+        make: makes the list; called once at most.
+    """
+
+    def __init__(self, make: Callable[[], list[_Info]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _infos(self) -> list[_Info]:
+        return self._make()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._infos[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._infos[index] = value
+
+    def __delitem__(self, index: SupportsIndex | slice) -> None:
+        del self._infos[index]
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def insert(self, index: int, value: _Info) -> None:
+        """Insert before `index`."""
+        self._infos.insert(index, value)
+
+    def copy(self) -> list[_Info]:
+        """A list with the same dicts."""
+        return self._infos.copy()
+
+    def __repr__(self) -> str:
+        return repr(self._infos)
 
 
 class VectorEnvAdapter(VecEnv):
     """Presents a SAME_STEP Gymnasium `VectorEnv` to Stable-Baselines3.
+
+    The dicts of infos, which cost more than many a step, are made when somebody looks at them.
 
     Args:
         env: the vector environment.
@@ -55,25 +97,39 @@ class VectorEnvAdapter(VecEnv):
         """Observations, rewards, dones and a dict per environment."""
         observation, rewards, terminated, truncated, info = self.env.step(self._actions)
         dones = terminated | truncated
-        infos = self._infos(info)
-        for i in np.flatnonzero(dones):
-            reset_info = infos[i]
-            infos[i] = reset_info.pop("final_info", {}) | {
-                "terminal_observation": reset_info.pop("final_obs"),
-                "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
-            }
-            self.reset_infos[i] = reset_info
-        return observation, rewards, dones, infos
+        infos = LazyInfos(lambda: self._step_infos(info, terminated, truncated))
+        if dones.all():
+            reset_infos = LazyInfos(lambda: self._infos(_without_final(info)))
+            self.reset_infos = cast(list[_Info], reset_infos)
+        elif dones.any():
+            reset_rows = self._infos(_without_final(info))
+            for i in np.flatnonzero(dones):
+                self.reset_infos[i] = reset_rows[i]
+        return observation, rewards, dones, cast(list[_Info], infos)
 
-    def _infos(self, info: dict[str, Any]) -> list[dict[str, Any]]:
+    def _step_infos(self, info: _Info, terminated: _Array, truncated: _Array) -> list[_Info]:
+        """A dict per environment; of an episode that ended, its last info and observation."""
+        ended = np.flatnonzero(terminated | truncated)
+        some_go_on = len(ended) < self.num_envs
+        infos = self._infos(_without_final(info) if some_go_on else {})
+        last_infos = self._infos(info.get("final_info", {}))
+        time_is_up = (truncated & ~terminated).tolist()
+        for i in ended.tolist():
+            infos[i] = last_infos[i]
+            infos[i]["terminal_observation"] = info["final_obs"][i]
+            infos[i]["TimeLimit.truncated"] = time_is_up[i]
+        return infos
+
+    def _infos(self, info: _Info) -> list[_Info]:
         """A dict per environment from Gymnasium's dict of arrays and masks."""
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos: list[_Info] = [{} for _ in range(self.num_envs)]
         for key, values in info.items():
             if key.startswith("_"):
                 continue
             rows = self._infos(values) if isinstance(values, dict) else values
-            for i in np.flatnonzero(info[f"_{key}"]):
-                infos[i][key] = rows[i]
+            for row, value, is_there in zip(infos, rows, info[f"_{key}"].tolist(), strict=True):
+                if is_there:
+                    row[key] = value
         return infos
 
     def close(self) -> None:
@@ -107,3 +163,9 @@ class VectorEnvAdapter(VecEnv):
     def _count(self, indices: VecEnvIndices) -> Sequence[int]:
         chosen: Iterable[int] = self._get_indices(indices)
         return list(chosen)
+
+
+def _without_final(info: _Info) -> _Info:
+    """What `info` says of the episodes that go on or have just begun."""
+    final = ("final_obs", "_final_obs", "final_info", "_final_info")
+    return {key: value for key, value in info.items() if key not in final}

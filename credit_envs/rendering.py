@@ -47,7 +47,9 @@ class History:
 def draw_panels(*panels: Callable[[Axes], None]) -> Frame:
     """An RGB image `(height, width, 3)` with each panel drawn on axes of its own."""
     figure = Figure(figsize=(_WIDTH / _DPI, _HEIGHT / _DPI), dpi=_DPI, layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels)).flat, panels, strict=True):
+    for axes, panel in zip(
+        figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True
+    ):
         panel(axes)
     pixels = BytesIO()
     # The explicit box keeps the size whatever the user's matplotlibrc says.
@@ -115,6 +117,27 @@ def surface_path(
         axes.plot(*path[-1], color="red", marker="o")
         axes.set(xlim=(-region, region), ylim=(-region, region), title="surface and path")
         axes.set_aspect("equal")
+
+    return panel
+
+
+def answered_image(
+    image: NDArray[np.uint8], label: int, answer: int | None
+) -> Callable[[Any], None]:
+    """A panel with an image `(C, H, W)`, its label, and the answer if there is one."""
+
+    def panel(axes: Axes) -> None:
+        pixels = image.transpose(1, 2, 0)
+        if pixels.shape[-1] == 3:
+            axes.imshow(pixels)
+        else:
+            axes.imshow(pixels.mean(-1), cmap="gray", vmin=0, vmax=255)
+        title, color = f"label {label}", "black"
+        if answer is not None:
+            verdict, color = ("right", "green") if answer == label else ("wrong", "red")
+            title += f", answer {answer}: {verdict}"
+        axes.set_title(title, color=color)
+        axes.set_axis_off()
 
     return panel
 

@@ -7,15 +7,21 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from credit_envs import CreditAssignVectorEnv, datasets
+from credit_envs import datasets
 from credit_envs.datasets import Dataset, download
-from credit_envs.envs import images
+from credit_envs.envs import bandit, images
 
 MakeEnv = Callable[..., gymnasium.Env[Any, Any]]
-MakeVectorEnv = Callable[..., CreditAssignVectorEnv]
+MakeVectorEnv = Callable[..., VectorEnv[Any, Any, Any]]
 
-SHAPES = {"MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32)}
+SHAPES = {
+    "MNIST": (1, 28, 28),
+    "FashionMNIST": (1, 28, 28),
+    "CIFAR10": (3, 32, 32),
+    "CIFAR100": (3, 32, 32),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +67,19 @@ def small_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str,
     def load(name: Any, data_dir: Any = None) -> Dataset:
         if name not in SHAPES:
             return real_load(name, data_dir)
-        arrays = made_up_images(SHAPES[name], 10)
-        return Dataset(name, *arrays, 10, "made up")
+        classes = 100 if name == "CIFAR100" else 10
+        arrays = made_up_images(SHAPES[name], classes, 6 * classes, 3 * classes)
+        return Dataset(name, *arrays, classes, "made up")
 
-    monkeypatch.setattr(images, "load", load)
+    for page in (images, bandit):
+        monkeypatch.setattr(page, "load", load)
 
     def settings(env_id: str) -> dict[str, Any]:
-        name = env_id.split("-")[1]
+        family, name, _ = env_id.split("-")
+        if family == "ClassificationBandit":
+            small_bandit: dict[str, Any] = {"num_validation": 20}
+            data = {"data": made_up_images((3, 4, 5))} if name == "Images" else {}
+            return small_bandit | data
         if name.endswith("Gaussian"):
             return {"num_updates": 4}
         if name.endswith("CartPole"):
@@ -92,10 +104,10 @@ def make(small_settings: Callable[[str], dict[str, Any]]) -> MakeEnv:
 def make_vec(small_settings: Callable[[str], dict[str, Any]]) -> MakeVectorEnv:
     """`gymnasium.make_vec` with small settings, which keyword arguments override."""
 
-    def make_small(env_id: str, num_envs: int, **kwargs: Any) -> CreditAssignVectorEnv:
+    def make_small(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
         settings = small_settings(env_id) | kwargs
         env = gymnasium.make_vec(env_id, num_envs=num_envs, **settings)
-        assert isinstance(env, CreditAssignVectorEnv)
+        assert not isinstance(env, SyncVectorEnv)
         return env
 
     return make_small

@@ -30,8 +30,9 @@ def load(name: DatasetName, data_dir: str | Path | None = None) -> Dataset:
     Digits come with scikit-learn and are not looked for.
 
     A data folder holds ``MNIST/raw/``, ``FashionMNIST/raw/`` (idx files, as torchvision keeps
-    them) or ``cifar-10-batches-bin/`` (binary version), each file plain, ``.gz`` or ``.xz``. If
-    ``test_batch.bin`` is absent from the last, ``test_batch_first1000.bin`` stands for it.
+    them), ``cifar-10-batches-bin/`` or ``cifar-100-binary/`` (binary versions), each file plain,
+    ``.gz`` or ``.xz``. If CIFAR-10's ``test_batch.bin`` is absent, ``test_batch_first1000.bin``
+    stands for it. CIFAR-100 has its 100 fine labels.
 
     Args:
         name: which data set.
@@ -83,7 +84,8 @@ def _read(located: Located, cache_dir: Path) -> Dataset:
     source_set = located.source_set
     x_train, y_train = _split(located, source_set.train, cache_dir, "train")
     x_test, y_test = _split(located, source_set.test, cache_dir, "test")
-    return Dataset(source_set.name, x_train, y_train, x_test, y_test, 10, str(located.folder))
+    num_classes, source = source_set.num_classes, str(located.folder)
+    return Dataset(source_set.name, x_train, y_train, x_test, y_test, num_classes, source)
 
 
 def _split(

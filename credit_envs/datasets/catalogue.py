@@ -5,7 +5,7 @@ from math import prod
 from pathlib import PurePosixPath
 from typing import Literal
 
-DatasetName = Literal["Digits", "MNIST", "FashionMNIST", "CIFAR10"]
+DatasetName = Literal["Digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"]
 
 MNIST_SUBSET = "MNIST-subset-5000"
 CIFAR10_PARTIAL_TEST = "CIFAR10-test-1000"
@@ -15,6 +15,8 @@ PARTIAL_NAMES = frozenset({MNIST_SUBSET, CIFAR10_PARTIAL_TEST})
 
 _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR10_MD5 = "md5:c32a1d4ab5d03f1284b67883e8d87530"
+_CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+_CIFAR100_MD5 = "md5:03b5dce01913d631647c71ecec9e9cb8"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class SourceFile:
     Attributes:
         path: where it lies in a data folder, without a ``.gz`` or ``.xz`` ending.
         shape: shape of the uint8 array that follows the header.
-        checksum: of the unpacked content, written ``algorithm:hexadecimal`` as in pooch.
+        checksum: of the unpacked content, written ``algorithm:hexadecimal`` as in pooch; None
+            where only the archive's is published, which a download is held against.
         url: the published file, or the archive that contains it.
         url_checksum: of what lies at ``url``.
         header: the bytes that come before the array.
@@ -32,7 +35,7 @@ class SourceFile:
 
     path: str
     shape: tuple[int, ...]
-    checksum: str
+    checksum: str | None
     url: str
     url_checksum: str
     header: bytes = b""
@@ -51,11 +54,13 @@ class SourceSet:
         name: what a result that used these files is called.
         train: the files of the training split.
         test: the files of the test split.
+        num_classes: number of classes.
     """
 
     name: str
     train: tuple[SourceFile, ...]
     test: tuple[SourceFile, ...]
+    num_classes: int = 10
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
@@ -112,6 +117,12 @@ def _cifar(name: str, num_images: int, checksum: str) -> SourceFile:
     """A CIFAR-10 binary batch: one record is a label byte and 3 x 32 x 32 pixels."""
     path = f"cifar-10-batches-bin/{name}.bin"
     return SourceFile(path, (num_images, 3073), checksum, _CIFAR10_URL, _CIFAR10_MD5)
+
+
+def _cifar100(name: str, num_images: int) -> SourceFile:
+    """A CIFAR-100 binary file: as CIFAR-10's, with the label's superclass before the label."""
+    path = f"cifar-100-binary/{name}.bin"
+    return SourceFile(path, (num_images, 3074), None, _CIFAR100_URL, _CIFAR100_MD5)
 
 
 _MNIST = _like_mnist(
@@ -189,9 +200,17 @@ _CIFAR10_PARTIAL_TEST = SourceSet(
     ),
 )
 
+_CIFAR100 = SourceSet(
+    name="CIFAR100",
+    train=(_cifar100("train", 50000),),
+    test=(_cifar100("test", 10000),),
+    num_classes=100,
+)
+
 #: What may stand for each data set that is read from files, the complete one first.
 CATALOGUE: dict[str, tuple[SourceSet, ...]] = {
     "MNIST": (_MNIST,),
     "FashionMNIST": (_FASHION_MNIST,),
     "CIFAR10": (_CIFAR10, _CIFAR10_PARTIAL_TEST),
+    "CIFAR100": (_CIFAR100,),
 }

@@ -19,8 +19,9 @@ class Dataset:
 
     Attributes:
         name: what was really used: ``"Digits"``, ``"MNIST"``, ``"FashionMNIST"``, ``"CIFAR10"``,
-            ``"MNIST-subset-5000"`` (400 + 100 images per class), ``"CIFAR10-test-1000"`` (all
-            training images, the first 1,000 test images), or the name given to `from_arrays`.
+            ``"CIFAR100"``, ``"MNIST-subset-5000"`` (400 + 100 images per class),
+            ``"CIFAR10-test-1000"`` (all training images, the first 1,000 test images), or the name
+            given to `from_arrays`.
         x_train: training images. uint8 of shape (N, C, H, W) for the built-in sets, with values
             in 0..255 (Digits: 0..16); the user's own arrays may also be (N, features).
         y_train: training labels, int64 of shape (N,), in 0..num_classes - 1.

@@ -16,6 +16,9 @@ from credit_envs.datasets.locate import Located
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
+# Of a CIFAR image; a record ends with them, and the label comes before.
+_PIXELS = 3 * 32 * 32
+
 
 class CorruptDataError(ValueError):
     """A file is not what was published: cut short, damaged or changed."""
@@ -26,7 +29,7 @@ def read_split(located: Located, files: Sequence[SourceFile]) -> Split:
 
     Args:
         located: the data set and where its files are.
-        files: those of the split: idx images and idx labels, or CIFAR-10 binary batches.
+        files: those of the split: idx images and idx labels, or CIFAR binary batches.
 
     Returns:
         Images, uint8 of shape (N, C, H, W), and labels, int64 of shape (N,).
@@ -41,8 +44,14 @@ def read_split(located: Located, files: Sequence[SourceFile]) -> Split:
         images, labels = arrays
         return images[:, np.newaxis], labels.astype(np.int64)
     records = np.concatenate(arrays)
-    images = np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32)
-    return images, records[:, 0].astype(np.int64)
+    images = np.ascontiguousarray(records[:, -_PIXELS:]).reshape(-1, 3, 32, 32)
+    classes = records[:, -_PIXELS - 1].astype(np.int64)
+    # Where no checksum is published, this tells a file of another format.
+    num_classes, largest = located.source_set.num_classes, classes.max()
+    if largest >= num_classes:
+        reason = f"it holds the label {largest}, though there are {num_classes} classes"
+        raise _corrupt(located.paths[files[0]], files[0], reason)
+    return images, classes
 
 
 def read_file(path: Path, file: SourceFile) -> NDArray[np.uint8]:
@@ -56,9 +65,11 @@ def read_file(path: Path, file: SourceFile) -> NDArray[np.uint8]:
         raise _corrupt(path, file, f"it holds {len(content)} bytes instead of {file.num_bytes}")
     if not content.startswith(file.header):
         raise _corrupt(path, file, "it does not begin with the header of its idx format")
-    algorithm, expected = file.checksum.split(":")
-    if hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() != expected:
-        raise _corrupt(path, file, f"its {algorithm} sum differs from that of the published file")
+    if file.checksum is not None:
+        algorithm, expected = file.checksum.split(":")
+        if hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() != expected:
+            reason = f"its {algorithm} sum differs from that of the published file"
+            raise _corrupt(path, file, reason)
     return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
 
 

@@ -13,7 +13,8 @@ import credit_envs
 from agents import VectorEnvAdapter
 
 GAUSSIAN = "CreditAssign-Gaussian-v0"
-every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids())
+of_every_family = pytest.mark.parametrize("env_id", credit_envs.environment_ids())
+every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids("CreditAssign"))
 
 
 def assert_infos_equal(ours, theirs):
@@ -56,7 +57,7 @@ def test_same_as_stable_baselines_own_vec_env(make_vec, small_settings, env_id):
     assert ends
 
 
-@every_id
+@of_every_family
 def test_ppo_learns(make_vec, env_id):
     env = VecMonitor(VectorEnvAdapter(make_vec(env_id, 4)))
     model = PPO("MlpPolicy", env, n_steps=4, batch_size=8, n_epochs=1, device="cpu", seed=0)
@@ -88,6 +89,27 @@ def test_other_autoreset_modes_are_refused():
     env = gymnasium.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
     with pytest.raises(ValueError, match=r"make it with AutoresetMode\.SAME_STEP"):
         VectorEnvAdapter(env)
+
+
+def test_infos_are_made_once_and_when_looked_at(make_vec, monkeypatch):
+    env = VectorEnvAdapter(make_vec(GAUSSIAN, 3))
+    env.reset()
+    made = []
+    build = VectorEnvAdapter._step_infos
+    monkeypatch.setattr(
+        VectorEnvAdapter, "_step_infos", lambda *args: made.append(1) or build(*args)
+    )
+    infos = env.step(np.zeros((3, 2)))[3]
+    assert not made
+    assert infos[0]["diverged"] == False  # noqa: E712 (of NumPy)
+    infos[1]["mine"] = 1
+    infos[2] = {"other": 2}
+    assert [info.get("mine") for info in infos] == [None, 1, None]
+    assert list(infos[1:]) == infos.copy()[1:] == list(infos)[1:]
+    assert (len(infos), infos[-1], len(made)) == (3, {"other": 2}, 1)
+    infos.append({})
+    del infos[0]
+    assert len(infos) == 3
 
 
 def test_seeds_and_options_are_used_once(make_vec):

@@ -9,7 +9,8 @@ import torch
 
 import credit_envs
 
-every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids())
+of_every_family = pytest.mark.parametrize("env_id", credit_envs.environment_ids())
+every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids("CreditAssign"))
 
 GAUSSIAN, MULTI, CART, IMAGES = (
     f"CreditAssign-{name}-v0" for name in ("Gaussian", "MultiGaussian", "CartPole", "Images")
@@ -66,13 +67,13 @@ def test_settings_of_all_environments(make, make_vec, env_id, name, value, messa
         make_vec(env_id, 2, **{name: value})
 
 
-@every_id
+@of_every_family
 def test_number_of_networks(make_vec, env_id):
     with pytest.raises(ValueError, match="num_envs=0 must be a whole number of at least 1"):
         make_vec(env_id, 0)
 
 
-@every_id
+@of_every_family
 def test_render_mode(make_vec, env_id):
     with pytest.raises(ValueError, match="render_mode='rgb' is not one of 'rgb_array'"):
         make_vec(env_id, 2, render_mode="rgb")

@@ -141,6 +141,21 @@ def make_cifar(partial: bool) -> Made:
     )
 
 
+def make_cifar100() -> Made:
+    rng = np.random.default_rng(3)
+    contents, files, arrays = {}, [], []
+    for name, n in (("train", 7), ("test", 5)):
+        x = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+        coarse, fine = rng.integers(0, 20, n, dtype=np.uint8), rng.permutation(100)[:n]
+        path = f"cifar-100-binary/{name}.bin"
+        contents[path] = b"".join(bytes([coarse[i], fine[i]]) + x[i].tobytes() for i in range(n))
+        file = source_file(path, contents[path], (n, 3074))
+        files.append(dataclasses.replace(file, checksum=None))
+        arrays += [x, fine]
+    source_set = SourceSet("CIFAR100", (files[0],), (files[1],), num_classes=100)
+    return Made((source_set,), contents, *arrays)
+
+
 @pytest.fixture
 def mnist(monkeypatch: pytest.MonkeyPatch) -> Made:
     made = make_idx("MNIST")
@@ -179,6 +194,35 @@ def test_cifar_files(cifar: Made, tmp_path: Path, ending: str) -> None:
     is_full = "cifar-10-batches-bin/test_batch.bin" in cifar.contents
     assert data.name == ("CIFAR10" if is_full else "CIFAR10-test-1000")
     assert data.is_complete is is_full
+
+
+@pytest.fixture
+def cifar100(monkeypatch: pytest.MonkeyPatch) -> Made:
+    made = make_cifar100()
+    monkeypatch.setitem(CATALOGUE, "CIFAR100", made.source_sets)
+    return made
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".xz"])
+def test_cifar100_files(cifar100: Made, tmp_path: Path, ending: str) -> None:
+    """Two labels come before the pixels, and the second one counts."""
+    data = load("CIFAR100", cifar100.write(tmp_path / "data", ending))
+    cifar100.check(data)
+    assert (data.name, data.num_classes, data.is_complete) == ("CIFAR100", 100, True)
+    assert data.x_train.shape == (7, 3, 32, 32)
+    assert (data.x_train.dtype, data.y_train.dtype) == (np.uint8, np.int64)
+
+
+def test_cifar100_as_published() -> None:
+    (source_set,) = CATALOGUE["CIFAR100"]
+    sizes = {file.path: file.num_bytes for file in source_set.files}
+    assert sizes == {
+        "cifar-100-binary/train.bin": 50_000 * (2 + 3 * 1024),
+        "cifar-100-binary/test.bin": 10_000 * (2 + 3 * 1024),
+    }
+    for file in source_set.files:
+        assert file.url == "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+        assert file.url_checksum == "md5:03b5dce01913d631647c71ecec9e9cb8"
 
 
 def test_full_test_batch_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -352,6 +396,17 @@ def test_tampered_cifar_batch(cifar: Made, tmp_path: Path, ending: str) -> None:
         load("CIFAR10", tmp_path)
 
 
+def test_cifar100_files_without_checksums_of_their_own(cifar100: Made, tmp_path: Path) -> None:
+    path = cifar100.write(tmp_path) / "cifar-100-binary/test.bin"
+    content = path.read_bytes()
+    path.write_bytes(cut(content))
+    with pytest.raises(CorruptDataError, match=r"test\.bin is damaged: .* bytes instead of 15370"):
+        load("CIFAR100", tmp_path)
+    path.write_bytes(content[1:] + content[:1])
+    with pytest.raises(CorruptDataError, match=r"test\.bin is damaged: it holds the label \d{3}"):
+        load("CIFAR100", tmp_path)
+
+
 # --- Decoded copies
 
 
@@ -456,6 +511,7 @@ def test_mnist_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch, tmp_
     [
         ("FashionMNIST", ["fashion-mnist.s3-website", "t10k-labels-idx1-ubyte.gz", "/raw/ in"]),
         ("CIFAR10", ["www.cs.toronto.edu/~kriz", "cifar-10-binary.tar.gz", "test_batch.bin"]),
+        ("CIFAR100", ["cifar-100-binary.tar.gz", "cifar-100-binary/ in your", "train.bin"]),
     ],
 )
 def test_others_say_what_to_download(name: Any, parts: list[str], cache: Path) -> None:
@@ -494,9 +550,8 @@ def published(source_set: SourceSet, urls: dict[str, tuple[str, bytes]]) -> Sour
         checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
         return dataclasses.replace(file, url=url, url_checksum=checksum)
 
-    return SourceSet(
-        source_set.name, tuple(map(move, source_set.train)), tuple(map(move, source_set.test))
-    )
+    train, test = (tuple(map(move, files)) for files in (source_set.train, source_set.test))
+    return dataclasses.replace(source_set, train=train, test=test)
 
 
 @pytest.fixture
@@ -525,9 +580,11 @@ def load_from(source_set: SourceSet, folder: Path) -> Dataset:
     return datasets._read(located, folder)
 
 
-def test_download_of_an_archive(site: tuple[Path, str], tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("made", [make_cifar(partial=False), make_cifar100()])
+def test_download_of_an_archive(
+    site: tuple[Path, str], tmp_path: Path, cache: Path, made: Made
+) -> None:
     folder, address = site
-    made = make_cifar(partial=False)
     with tarfile.open(folder / "all.tar.gz", "w:gz") as tar:
         for path in made.contents:
             tar.add(made.write(tmp_path / "plain") / path, arcname=path)

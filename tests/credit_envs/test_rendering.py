@@ -7,7 +7,7 @@ import pytest
 
 import credit_envs
 
-every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids())
+every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids("CreditAssign"))
 
 
 @every_id
