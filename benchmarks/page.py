@@ -34,7 +34,8 @@ with the learning rate and weight decay (backpropagation, DFA and DRTP: label sm
 do best on validation images. Up to 10,000 images, networks are trained on fresh subsets: images
 that no outer loop has seen. "TDCA, start" is the network that evolution starts from, which does
 feedback alignment; what evolution adds is the difference to it. The networks were evolved at 1,000
-images and 20 updates by `train.py`; their cards in `meta/zoo` say how.
+images and 20 updates by `train.py`; their cards in `meta/zoo` say how. CIFAR-10 is scored on the
+first 1,000 of its test images.
 """
 
 

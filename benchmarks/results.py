@@ -135,7 +135,7 @@ def makers(cells: Iterable[Cell]) -> str:
     made_by = [cell["made_by"] for cell in cells]
     hardware = sorted({maker["hardware"] for maker in made_by})
     versions = sorted(
-        {", ".join(f"{n} {v}" for n, v in maker["versions"].items()) for maker in made_by}
+        {", ".join(f"{n} {v}" for n, v in sorted(maker["versions"].items())) for maker in made_by}
     )
     commits = sorted({maker["commit"] for maker in made_by})
     return f"{'; '.join(hardware)}; {'; '.join(versions)}; commit {', '.join(commits)}"
