@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import gymnasium
 import torch
@@ -24,16 +24,15 @@ from agents import CreditPolicy
 from agents.rules import RulePolicy
 from credit_envs.checks import nearest
 from credit_envs.datasets import CorruptDataError
-from meta.baselines import image_task, spaces
+from meta.baselines import image_split, spaces
+from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED, Parser, natural, positive
 from meta.figures import outer_loop
 from meta.pgpe import PGPE
 from meta.recipes import AGENTS, CONTROL, IMAGES, RECIPES, SURFACES, Agent, Recipe
 from meta.report import OwnSubsets, Report, control_report, image_report, joined, surface_report
 from meta.runs import Checkpoint, Run
-from meta.tuning import Split, split_images
+from meta.tuning import Split
 from meta.workers import WorkerError
-
-DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 EXAMPLES = """\
 examples:
@@ -86,11 +85,7 @@ class Misuse(Exception):
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments as given; what was not given is None, so that --resume can tell."""
-    parser = Parser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("train.py", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--agent", metavar="AGENT", help=f"who chooses the credits: {', '.join(AGENTS)}")
     add(
@@ -186,31 +181,6 @@ GIVEN = (
     "_init_setup_model",
 )
 """Arguments that have an option of their own, or none."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with the code of misuse."""
-        self.exit(MISUSED, f"train.py: {message}\n")
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    return at_least(1, text)
-
-
-def natural(text: str) -> int:
-    """A whole number from 0."""
-    return at_least(0, text)
-
-
-def at_least(smallest: int, text: str) -> int:
-    """A whole number of at least `smallest`."""
-    if not text.isdecimal() or int(text) < smallest:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {smallest}")
-    return int(text)
 
 
 def new_run(arguments: argparse.Namespace) -> Run:
@@ -399,9 +369,7 @@ def meta_kwargs(run: Run, recipe: Recipe, env_id: str) -> dict[str, Any]:
 
 def split(run: Run, recipe: Recipe, env_id: str) -> Split:
     """Which images the outer loop draws from, and which are kept fresh."""
-    kwargs = scored_kwargs(run, recipe)
-    task = image_task(env_id, kwargs)
-    return split_images(len(task.dataset.x_train), task.settings.num_samples)
+    return image_split(env_id, scored_kwargs(run, recipe))
 
 
 def scored_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:

@@ -5,22 +5,25 @@ decay and, for backpropagation, its label smoothing are those that do best on va
 Where a life takes minutes, with more than 10,000 images, they are fewer to choose from.
 """
 
-import argparse
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 from agents import CreditPolicy, TDCAPolicy
+from benchmarks.command import exit_code
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
 from benchmarks.transferred_network import transferred_network
 from meta import zoo
 from meta.baselines import RULES, image_task, spaces
-from meta.report import FRESH_LIFE
+from meta.command_line import Parser, positive
+from meta.report import fresh_lives, tuning_lives
 from meta.tuning import score, split_images, tune
 
+DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
+"""Our names of the paper's data sets."""
 FULL_TRAIN = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}
 FILE = "classifiers"
 """Results file of all these tables: a cell that two of them show is computed once."""
@@ -131,9 +134,6 @@ def accuracy(
             "set CREDIT_ENVS_DATA to a folder with it"
         )
     n = kwargs["num_samples"]
-    seeds = [FRESH_LIFE + i for i in range(num_seeds)]
-    tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(num_tuning_seeds)]
-
     many = n > MOST_TUNED_ON
     split = split_images(total, MOST_TUNED_ON if many else n)
     tuned = tune(
@@ -142,13 +142,13 @@ def accuracy(
         # With images of the split's meta-training part alone, which are fewer than all.
         {**kwargs, "num_samples": min(n, round(split.meta_range[1] * total))},
         split,
-        tuning_seeds,
+        tuning_lives(num_tuning_seeds),
         start=start,
         regularise=regularise,
         **(FEW_CHOICES if few_choices else {}),
     )
     fresh_range = (0.0, 1.0) if many else split.fresh_range
-    result = score(method, policy, env_id, kwargs, fresh_range, tuned, seeds)
+    result = score(method, policy, env_id, kwargs, fresh_range, tuned, fresh_lives(num_seeds))
     return {
         "train": result.train.round(6).tolist(),
         "test": result.test.round(6).tolist(),
@@ -224,8 +224,8 @@ class Block:
         ]
 
 
-def main(name: str, description: str | None, blocks: Sequence[Block], quick: Sequence[str]) -> None:
-    """The command of a table: compute what is missing, then print it.
+def main(name: str, description: str | None, blocks: Sequence[Block], quick: Sequence[str]) -> int:
+    """The command of a table: compute what is missing, then print it; returns the exit code.
 
     Args:
         name: of the module.
@@ -235,20 +235,24 @@ def main(name: str, description: str | None, blocks: Sequence[Block], quick: Seq
     """
     known = list(dict.fromkeys(column for block in blocks for column in block.columns))
     arguments = parser(name, description, known).parse_args()
-    file = ResultsFile(FILE, arguments.quick)
     columns = arguments.only or (quick if arguments.quick else None)
-    jobs = [job for block in blocks for job in block.jobs(columns, arguments.quick)]
-    jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
-    file.fill(jobs, arguments.workers)
-    print(render(file, blocks, arguments.quick))
+
+    def work() -> None:
+        file = ResultsFile(FILE, arguments.quick)
+        jobs = [job for block in blocks for job in block.jobs(columns, arguments.quick)]
+        jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
+        file.fill(jobs, arguments.workers)
+        print(render(file, blocks, arguments.quick))
+
+    return exit_code(name, work)
 
 
-def parser(name: str, description: str | None, columns: Sequence[str]) -> argparse.ArgumentParser:
+def parser(name: str, description: str | None, columns: Sequence[str]) -> Parser:
     """Options of every table."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
+        name,
         prog=f"python -m benchmarks.{name}",
         description=f"{description}\n{__doc__}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--quick",
@@ -258,9 +262,26 @@ def parser(name: str, description: str | None, columns: Sequence[str]) -> argpar
     )
     parser.add_argument("--only", nargs="+", choices=columns, help="columns to compute")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core)"
+        "--workers", type=positive, metavar="N", help="processes (default: one per core)"
     )
     return parser
+
+
+def by_column(columns: Iterable[str], cells: Iterable[str]) -> dict[str, str]:
+    """Cells under their columns' names."""
+    return dict(zip(columns, cells, strict=True))
+
+
+def columns_of_datasets(
+    num_samples: int, num_updates: int, env_kwargs: Mapping[str, Any] | None = None
+) -> dict[str, Setting]:
+    """A column for each data set, at one size."""
+    return {
+        f"{name}, {num_samples:,} / {num_updates}": Setting(
+            dataset, num_samples, num_updates, env_kwargs or {}
+        )
+        for name, dataset in DATASETS.items()
+    }
 
 
 def available(method: str) -> bool:

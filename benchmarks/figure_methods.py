@@ -6,22 +6,18 @@ top-down network keeps the optimiser that it was meta-trained with.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import gymnasium
-import torch
 
 from agents import CreditPolicy, DFAPolicy
 from benchmarks.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from credit_envs import CreditAssignVectorEnv
-from credit_envs.tasks import ClassificationTask
 from meta import zoo
-from meta.baselines import RULES, image_task, spaces
+from meta.baselines import RULES, image_env, image_split, image_task, spaces
 from meta.recipes import RECIPES
-from meta.report import FRESH_LIFE
-from meta.tuning import Split, split_images, tune
+from meta.report import tuning_lives
+from meta.tuning import tune
 
 TDCA, DIFFUSION = "TDCA", "TDCA, credit diffusion"
 KAIMING, ZERO, DFA, DFA_AGAIN = "BP, Kaiming start", "BP, zero start", "DFA", "DFA, other feedback"
@@ -143,20 +139,9 @@ def environment_id(data: str) -> str:
     return f"CreditAssign-{data}-v0"
 
 
-def image_split(env_id: str, env_kwargs: Mapping[str, Any]) -> Split:
-    """Which images of an environment serve what, as in train.py."""
-    task = image_task(env_id, env_kwargs)
-    return split_images(len(task.dataset.x_train), task.settings.num_samples)
-
-
 def dataset_name(env_id: str) -> str:
     """What data an environment really has."""
     return image_task(env_id, {}).dataset.name
-
-
-def fresh_lives(count: int) -> list[int]:
-    """Lives for results, met neither by an outer loop nor in tuning."""
-    return [FRESH_LIFE + i for i in range(count)]
 
 
 # ---------------------------------------------------------------------- learning
@@ -164,25 +149,8 @@ def fresh_lives(count: int) -> list[int]:
 
 def make(method: Method, num_envs: int, **kwargs: Any) -> CreditAssignVectorEnv:
     """The method's environment, with further arguments."""
-    env = gymnasium.make_vec(
-        method.env_id, num_envs=num_envs, **{**method.env_kwargs, "score_on": "test", **kwargs}
-    )
-    assert isinstance(env, CreditAssignVectorEnv)
+    env, _ = image_env(method.env_id, {**method.env_kwargs, "score_on": "test", **kwargs}, num_envs)
     return env
-
-
-@torch.no_grad()
-def learn(
-    policy: CreditPolicy, env: CreditAssignVectorEnv, seeds: Sequence[int]
-) -> Iterator[ClassificationTask]:
-    """Train a network in each life; gives the task after every update, from update 0 on."""
-    assert isinstance(env.task, ClassificationTask)
-    policy.attach(env)
-    observation = env.reset_tensors(seeds)
-    yield env.task
-    for _ in range(env.num_updates):
-        observation = env.step_tensors(policy.act(observation)).observation
-        yield env.task
 
 
 def tuned(method: Method, num_updates: int, lives: int) -> dict[str, Any]:
@@ -196,7 +164,6 @@ def tuned(method: Method, num_updates: int, lives: int) -> dict[str, Any]:
     Returns:
         Environment arguments.
     """
-    seeds = [FRESH_LIFE + 1000 + i for i in range(lives)]
     split = image_split(method.env_id, method.env_kwargs)
     choices = {
         optimizer: tune(
@@ -204,7 +171,7 @@ def tuned(method: Method, num_updates: int, lives: int) -> dict[str, Any]:
             method.env_id,
             {**method.env_kwargs, "num_updates": num_updates, "optimizer": optimizer},
             split,
-            seeds,
+            tuning_lives(lives),
         )
         for optimizer in method.optimizers
     }

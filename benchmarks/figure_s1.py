@@ -17,33 +17,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TDCAPolicy
-from benchmarks.figure_methods import dataset_name, environment_id, fresh_lives, image_split, learn
+from benchmarks.figure_methods import dataset_name, environment_id
 from benchmarks.figures import (
     BLUE,
     GREY,
     RED,
     FigureParser,
+    add_data,
     band,
+    chosen_data,
     letter,
     logarithmic,
     mean_and_std,
-    natural,
-    positive,
     rounded,
     run,
 )
 from benchmarks.results import Cell, ResultsFile, markdown, spread
-from credit_envs import CreditAssignVectorEnv
 from credit_envs.files import atomic_path
 from meta import PGPE
+from meta.baselines import image_env, image_split, learn
+from meta.command_line import natural, positive
 from meta.recipes import RECIPES
+from meta.report import fresh_lives
 from meta.runs import Checkpoint
 from meta.tuning import Split
 
@@ -78,14 +79,8 @@ _METRICS = ("loss", "test_loss", "accuracy", "test_accuracy")
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the figure."""
     parser = FigureParser(NAME, __doc__, EXAMPLES)
+    add_data(parser, DATA)
     add = parser.add_argument
-    add(
-        "--data",
-        nargs="+",
-        choices=DATA,
-        metavar="SET",
-        help=f"of {', '.join(DATA)} (default: all but Digits; with --quick: Digits)",
-    )
     add(
         "--generations",
         type=positive,
@@ -113,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     """The figure, and its numbers in the results file."""
     quick = arguments.quick
-    data = arguments.data or (["Digits"] if quick else list(DATA[:3]))
+    data = chosen_data(arguments, DATA)
     generations = arguments.generations or (30 if quick else 50)
     seeds = range(arguments.seeds or (2 if quick else 3))
     cells: dict[tuple[str, str], list[Cell]] = {}
@@ -267,14 +262,8 @@ class Measure(BaseCallback):
         )
 
     def _on_training_start(self) -> None:
-        env = gymnasium.make_vec(
-            self._settings["env_id"],
-            num_envs=_LIVES,
-            **self._settings["env_kwargs"],
-            train_range=self._split.fresh_range,
-        )
-        assert isinstance(env, CreditAssignVectorEnv)
-        self._env = env
+        kwargs = {**self._settings["env_kwargs"], "train_range": self._split.fresh_range}
+        self._env, _ = image_env(self._settings["env_id"], kwargs, _LIVES)
         if self.model.generation == 0:
             self._measure()
 

@@ -24,10 +24,7 @@ from benchmarks.figure_methods import (
     TDCA,
     ZERO,
     Method,
-    fresh_lives,
-    image_split,
     in_zoo,
-    learn,
     make,
     rule,
     top_down,
@@ -36,15 +33,19 @@ from benchmarks.figure_methods import (
 from benchmarks.figures import (
     GREY,
     FigureParser,
+    add_data,
     band,
+    chosen_data,
     letter,
     logarithmic,
     mean_and_std,
-    positive,
     rounded,
     run,
 )
 from benchmarks.results import Cell, ResultsFile, markdown, spread
+from meta.baselines import image_split, learn
+from meta.command_line import positive
+from meta.report import fresh_lives
 
 NAME = "figure_s2"
 EXAMPLES = """\
@@ -65,14 +66,8 @@ METRICS: Mapping[str, tuple[str, float]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the figure."""
     parser = FigureParser(NAME, __doc__, EXAMPLES)
+    add_data(parser, NETWORKS)
     add = parser.add_argument
-    add(
-        "--data",
-        nargs="+",
-        choices=NETWORKS,
-        metavar="SET",
-        help=f"of {', '.join(NETWORKS)} (default: all but Digits; with --quick: Digits)",
-    )
     add("--updates", type=positive, metavar="N", help="in each life (default: 100; quick: 40)")
     add("--lives", type=positive, metavar="N", help="subsets per line (default: 5; quick: 2)")
     return run(parser, draw, argv)
@@ -81,9 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     """The figure, and its numbers in the results file."""
     quick = arguments.quick
-    data = arguments.data or (
-        ["Digits"] if quick else [name for name in NETWORKS if name != "Digits"]
-    )
+    data = chosen_data(arguments, NETWORKS)
     updates = arguments.updates or (40 if quick else 100)
     lives = arguments.lives or (2 if quick else 5)
     tuning_lives = min(lives, 3)

@@ -39,19 +39,18 @@ from benchmarks.figure_methods import (
     TDCA,
     ZERO,
     Method,
-    fresh_lives,
-    image_split,
     in_zoo,
-    learn,
     make,
     rule,
     top_down,
     tuned,
 )
-from benchmarks.figures import FigureParser, at_least, letter, positive, rounded, run
+from benchmarks.figures import FigureParser, letter, rounded, run
 from benchmarks.results import Cell, ResultsFile, markdown
 from credit_envs.tasks import ClassificationTask
-from meta.baselines import image_task
+from meta.baselines import image_split, image_task, learn
+from meta.command_line import at_least, positive
+from meta.report import fresh_lives
 
 NAME = "figure_s3"
 EXAMPLES = """\

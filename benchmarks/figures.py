@@ -1,10 +1,9 @@
 """What the commands that draw the paper's figures share: command line, files and looks."""
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,11 +15,11 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from benchmarks.command import exit_code
 from benchmarks.results import FOLDER, ResultsFile
 from credit_envs.files import atomic_path
-from meta.workers import WorkerError
+from meta.command_line import Parser
 
-DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 DOCS = Path(__file__).parent.parent / "docs" / "figures"
 QUICK = Path("runs/figures")
 
@@ -51,8 +50,8 @@ STYLE: Any = {
 }
 
 
-class FigureParser(argparse.ArgumentParser):
-    """The options that all figures have; refuses in one line.
+class FigureParser(Parser):
+    """The options that all figures have.
 
     Args:
         name: of the figure, its files and its module.
@@ -62,12 +61,11 @@ class FigureParser(argparse.ArgumentParser):
 
     def __init__(self, name: str, description: str | None, examples: str) -> None:
         super().__init__(
+            name,
             prog=f"python -m benchmarks.{name}",
             description=description,
             epilog=f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        self.name = name
         add = self.add_argument
         add("--quick", action="store_true", help="rougher, in a minute or two; shows that it works")
         add(
@@ -91,26 +89,23 @@ class FigureParser(argparse.ArgumentParser):
             help="TensorBoard folder, where the figure goes too (default: runs/tensorboard)",
         )
 
-    def error(self, message: str) -> NoReturn:
-        """Exit with the code of misuse."""
-        self.exit(MISUSED, f"{self.name}: {message}\n")
+
+def add_data(parser: FigureParser, known: Iterable[str]) -> None:
+    """The option of figures that show several data sets."""
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        choices=list(known),
+        metavar="SET",
+        help=f"of {', '.join(known)} (default: all but Digits; with --quick: Digits)",
+    )
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    return at_least(1, text)
-
-
-def natural(text: str) -> int:
-    """A whole number from 0."""
-    return at_least(0, text)
-
-
-def at_least(smallest: int, text: str) -> int:
-    """A whole number of at least `smallest`."""
-    if not text.isdecimal() or int(text) < smallest:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {smallest}")
-    return int(text)
+def chosen_data(arguments: argparse.Namespace, known: Iterable[str]) -> list[str]:
+    """What `--data` says, or its default."""
+    default = ["Digits"] if arguments.quick else [name for name in known if name != "Digits"]
+    data: list[str] = arguments.data or default
+    return data
 
 
 def run(parser: FigureParser, draw: Draw, argv: Sequence[str] | None) -> int:
@@ -127,7 +122,8 @@ def run(parser: FigureParser, draw: Draw, argv: Sequence[str] | None) -> int:
     folder = arguments.output or (QUICK if quick else DOCS)
     kept = arguments.results or (folder if quick else FOLDER)
     picture = folder / f"{parser.name}{'-quick' if quick else ''}.png"
-    try:
+
+    def work() -> None:
         results = ResultsFile(parser.name, quick, kept)
         with matplotlib.rc_context(STYLE):
             figure = draw(arguments, results)
@@ -135,16 +131,11 @@ def run(parser: FigureParser, draw: Draw, argv: Sequence[str] | None) -> int:
                 figure.savefig(unfinished, dpi=100)
         with SummaryWriter(str(arguments.logdir / picture.stem)) as writer:
             writer.add_image(f"figures/{parser.name}", imread(picture), dataformats="HWC")
-    except KeyboardInterrupt:
-        print(f"{parser.name}: interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except (ValueError, OSError, WorkerError) as error:
-        print(f"{parser.name}: {error}", file=sys.stderr)
-        return FAILED
-    print(f"figure: {picture}")
-    print(f"numbers: {results.path}")
-    print(f"TensorBoard: tensorboard --logdir {arguments.logdir}")
-    return DONE
+        print(f"figure: {picture}")
+        print(f"numbers: {results.path}")
+        print(f"TensorBoard: tensorboard --logdir {arguments.logdir}")
+
+    return exit_code(parser.name, work)
 
 
 # ---------------------------------------------------------------------- numbers in files

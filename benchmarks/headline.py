@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.results import makers
 from credit_envs.files import atomic_path
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -107,24 +108,17 @@ def main() -> None:
     rows = [row for row in ROWS if not arguments.only or row.env_id in arguments.only]
     print("| environment | agent | mean ± std | learning, s | in all, s |")
     print("|---|---|---|---|---|")
-    makers = set()
+    made = []
     for row in rows:
         runs = [
             run(row, seed, arguments.logdir, arguments.quick) for seed in range(arguments.seeds)
         ]
         print(line(row, runs), flush=True)
-        makers |= {maker(results) for results in runs}
+        made += runs
     print(
         f"\nOver {arguments.seeds} seeds of the outer loop; test accuracies over their 5 fresh "
-        f"subsets too. Made by {'; '.join(sorted(makers))}."
+        f"subsets too. Made by {makers(made)}."
     )
-
-
-def maker(results: Results) -> str:
-    """Hardware, versions and commit of a run."""
-    made_by = results["made_by"]
-    versions = ", ".join(f"{name} {number}" for name, number in made_by["versions"].items())
-    return f"{made_by['hardware']}, {versions}, commit {made_by['commit']}"
 
 
 def run(row: Row, seed: int, logdir: Path, quick: bool) -> Results:

@@ -117,8 +117,8 @@ class ResultsFile:
     def _keep(
         self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any], seconds: float
     ) -> None:
-        # Another command may have added to the file.
-        self.cells = self._read() | self.cells
+        # Another command may have written to the file since it was read.
+        self.cells |= self._read()
         self.cells[key] = {
             "settings": json.loads(json.dumps(settings)),
             **result,

@@ -5,11 +5,11 @@
 say how many filters.
 """
 
+import sys
 from typing import Any
 
-from benchmarks.classifiers import START, Block, Row, Setting, main
+from benchmarks.classifiers import START, Block, Row, by_column, columns_of_datasets, main
 
-DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
 PAPER = {
     "Deep FC": {
         "Kaiming BP": ("99.83 / 96.78 ± 0.20", "91.98 / 86.75 ± 0.49", "58.17 / 38.07 ± 0.63"),
@@ -28,12 +28,7 @@ def block(
     model: str, short: str, num_samples: int, num_updates: int, paper: bool, **env_kwargs: Any
 ) -> Block:
     """One architecture at one size."""
-    columns = {
-        f"{name}, {num_samples:,} / {num_updates}": Setting(
-            dataset, num_samples, num_updates, env_kwargs
-        )
-        for name, dataset in DATASETS.items()
-    }
+    columns = columns_of_datasets(num_samples, num_updates, env_kwargs)
     evolved = {
         column: f"{name}-{short}"
         for column, name in zip(columns, ("mnist", "fashion", "cifar10"), strict=True)
@@ -41,7 +36,7 @@ def block(
 
     def row(name: str, methods: str | dict[str, str]) -> Row:
         printed = PAPER[model].get(name) if paper else None
-        return Row(name, methods, dict(zip(columns, printed, strict=True)) if printed else {})
+        return Row(name, methods, by_column(columns, printed) if printed else {})
 
     return Block(
         model,
@@ -66,4 +61,4 @@ BLOCKS = [
 ]
 
 if __name__ == "__main__":
-    main("table_2", __doc__, BLOCKS, quick=[*BLOCKS[2].columns, *BLOCKS[3].columns])
+    sys.exit(main("table_2", __doc__, BLOCKS, quick=[*BLOCKS[2].columns, *BLOCKS[3].columns]))

@@ -4,9 +4,10 @@ The paper evolves and transfers with all images and 150 updates. Our networks we
 images and 20 updates, and lead training at both sizes.
 """
 
-from benchmarks.classifiers import START, Block, Row, Setting, main
+import sys
 
-DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
+from benchmarks.classifiers import START, Block, Row, by_column, columns_of_datasets, main
+
 PAPER = {
     "MNIST": ("99.08 / 96.82", "85.94 / 83.91", "41.48 / 36.27"),
     "Fashion-MNIST": ("94.00 / 93.21", "93.37 / 87.56", "40.85 / 35.67"),
@@ -23,15 +24,12 @@ EVOLVED = {
 
 def block(num_samples: int, num_updates: int, paper: bool) -> Block:
     """A line for each network, a column for each data set."""
-    columns = {
-        f"{name}, {num_samples:,} / {num_updates}": Setting(dataset, num_samples, num_updates)
-        for name, dataset in DATASETS.items()
-    }
+    columns = columns_of_datasets(num_samples, num_updates)
     rows = [
         Row(
             f"evolved on {name}",
             network,
-            dict(zip(columns, PAPER[name], strict=True)) if paper else {},
+            by_column(columns, PAPER[name]) if paper else {},
         )
         for name, network in EVOLVED.items()
     ]
@@ -41,4 +39,4 @@ def block(num_samples: int, num_updates: int, paper: bool) -> Block:
 BLOCKS = [block(60_000, 150, paper=True), block(1000, 20, paper=False)]
 
 if __name__ == "__main__":
-    main("table_s2", __doc__, BLOCKS, quick=list(BLOCKS[1].columns))
+    sys.exit(main("table_s2", __doc__, BLOCKS, quick=list(BLOCKS[1].columns)))

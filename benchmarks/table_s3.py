@@ -4,11 +4,11 @@
 grid, with σ = 5 neurons.
 """
 
+import sys
 from typing import Any
 
-from benchmarks.classifiers import START, Block, Row, Setting, main
+from benchmarks.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
 
-DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
 FORMS: dict[str, dict[str, Any]] = {
     "100-to-100": {},
     "10-to-100": {"credit": "groups", "credit_groups": 10},
@@ -44,7 +44,7 @@ def block(name: str, num_samples: int, num_updates: int, paper: bool) -> Block:
         )
         for form, env_kwargs in FORMS.items()
     }
-    printed = dict(zip(columns, PAPER[name], strict=True)) if paper else {}
+    printed = by_column(columns, PAPER[name]) if paper else {}
     rows = [Row("start", START, printed)]
     if name == "MNIST":
         evolved = {
@@ -60,4 +60,4 @@ BLOCKS = [block(name, 60_000, 150, paper=True) for name in DATASETS]
 BLOCKS += [block(name, 1000, 20, paper=False) for name in DATASETS]
 
 if __name__ == "__main__":
-    main("table_s3", __doc__, BLOCKS, quick=list(BLOCKS[3].columns))
+    sys.exit(main("table_s3", __doc__, BLOCKS, quick=list(BLOCKS[3].columns)))

@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
 import torch
 
 from agents import BackpropPolicy
-from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
-from meta.baselines import image_task, spaces
-from meta.report import FRESH_LIFE
+from meta.baselines import image_env, image_task, learn, spaces
+from meta.report import fresh_lives, tuning_lives
 from meta.tuning import split_images, tune
 
 SOURCE = "CreditAssign-MNIST-v0"
@@ -30,10 +28,10 @@ def transferred_network(
     small = {**kwargs, "num_samples": min(kwargs["num_samples"], 10_000)}
     split = split_images(total, small["num_samples"])
     policy = BackpropPolicy(*spaces(SOURCE, small))
-    tuned = tune(policy, SOURCE, small, split, [FRESH_LIFE + 1000], start=start)
+    tuned = tune(policy, SOURCE, small, split, tuning_lives(1), start=start)
     kwargs |= {"learning_rate": tuned.learning_rate, "weight_decay": tuned.weight_decay}
     train, test = [], []
-    for seed in range(FRESH_LIFE, FRESH_LIFE + num_seeds):
+    for seed in fresh_lives(num_seeds):
         task = asked_about(env_id, kwargs, trained(policy, kwargs, seed), seed)
         train.append(task.accuracy().item())
         test.append(task.final_metrics()["test_accuracy"].item())
@@ -42,11 +40,8 @@ def transferred_network(
 
 def trained(policy: BackpropPolicy, env_kwargs: Mapping[str, Any], seed: int) -> ClassificationTask:
     """The task of MNIST after a life."""
-    env, task = make(SOURCE, env_kwargs)
-    policy.attach(env)
-    observation = env.reset_tensors([seed])
-    for _ in range(env.num_updates):
-        observation = env.step_tensors(policy.act(observation)).observation
+    env, _ = image_env(SOURCE, env_kwargs)
+    *_, task = learn(policy, env, [seed])
     return task
 
 
@@ -55,7 +50,7 @@ def asked_about(
 ) -> ClassificationTask:
     """The task of other data with the source's network."""
     # Adam leaves weights where they are when it is given credits of zero.
-    env, task = make(env_id, {**env_kwargs, "num_updates": 1, "weight_decay": 0.0})
+    env, task = image_env(env_id, {**env_kwargs, "num_updates": 1, "weight_decay": 0.0})
     env.reset_tensors([seed])
     assert source.inputs is not None
     assert task.inputs is not None
@@ -67,13 +62,3 @@ def asked_about(
     assert shape is not None
     env.step_tensors(torch.zeros(1, *shape))
     return task
-
-
-def make(
-    env_id: str, env_kwargs: Mapping[str, Any]
-) -> tuple[CreditAssignVectorEnv, ClassificationTask]:
-    """A vector environment of one network, and its task."""
-    env = gymnasium.make_vec(env_id, num_envs=1, **dict(env_kwargs))
-    assert isinstance(env, CreditAssignVectorEnv)
-    assert isinstance(env.task, ClassificationTask)
-    return env, env.task

@@ -1,17 +1,18 @@
 """Known rules in the same environment, each with the settings that suit it best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import torch
 from gymnasium.spaces import Box
 
-from agents import BackpropPolicy, DFAPolicy, DRTPPolicy
+from agents import BackpropPolicy, CreditPolicy, DFAPolicy, DRTPPolicy
 from agents.rules import RulePolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
-from meta.tuning import Score, Split, tuned_score
+from meta.tuning import Score, Split, split_images, tuned_score
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,36 @@ def spaces(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Box, Box]:
     return env.observation_space, env.action_space
 
 
-def image_task(env_id: str, env_kwargs: Mapping[str, Any]) -> ClassificationTask:
-    """The task of a classification environment, to look up what data it really has."""
-    env = gymnasium.make_vec(env_id, num_envs=1, **dict(env_kwargs))
+def image_split(env_id: str, env_kwargs: Mapping[str, Any]) -> Split:
+    """Which images of an environment serve what."""
+    task = image_task(env_id, env_kwargs)
+    return split_images(len(task.dataset.x_train), task.settings.num_samples)
+
+
+def image_env(
+    env_id: str, env_kwargs: Mapping[str, Any], num_envs: int = 1
+) -> tuple[CreditAssignVectorEnv, ClassificationTask]:
+    """A classification environment and its task."""
+    env = gymnasium.make_vec(env_id, num_envs=num_envs, **dict(env_kwargs))
     assert isinstance(env, CreditAssignVectorEnv)
     assert isinstance(env.task, ClassificationTask)
-    return env.task
+    return env, env.task
+
+
+def image_task(env_id: str, env_kwargs: Mapping[str, Any]) -> ClassificationTask:
+    """The task of a classification environment, to look up what data it really has."""
+    return image_env(env_id, env_kwargs)[1]
+
+
+@torch.no_grad()
+def learn(
+    policy: CreditPolicy, env: CreditAssignVectorEnv, seeds: Sequence[int]
+) -> Iterator[ClassificationTask]:
+    """Train a network in each life; gives the task after every update, from update 0 on."""
+    assert isinstance(env.task, ClassificationTask)
+    policy.attach(env)
+    observation = env.reset_tensors(seeds)
+    yield env.task
+    for _ in range(env.num_updates):
+        observation = env.step_tensors(policy.act(observation)).observation
+        yield env.task

@@ -163,7 +163,10 @@ def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
     rows, on_gpu = max(map(_rows, probes)), probes[0].task.device.type != "cpu"
     chunk_size = settings.chunk_size or usual_chunk_size(settings.population_size, rows, on_gpu)
     chunk_size = min(chunk_size, settings.population_size)
-    envs = [_make_env(env_id, kwargs, chunk_size, settings.lives) for env_id, kwargs in kinds]
+    envs = [
+        _make_env(env_id, kwargs, chunk_size * (settings.lives if probe.task.lives_together else 1))
+        for (env_id, kwargs), probe in zip(kinds, probes, strict=True)
+    ]
     columns = {env_id: _columns(env) for env_id, env in zip(settings.env_ids, envs, strict=True)}
     if len(set(columns.values())) > 1:
         raise ValueError(
@@ -180,14 +183,9 @@ def _columns(env: CreditAssignVectorEnv) -> tuple[int, int]:
     return env.single_observation_space.shape[-1], env.single_action_space.shape[-1]
 
 
-def _make_env(
-    env_id: str, env_kwargs: Mapping[str, Any], candidates: int, lives: int = 1
-) -> CreditAssignVectorEnv:
-    """An environment for some candidates, each in one life or, if they go together, in all."""
-    env = gymnasium.make_vec(env_id, num_envs=candidates, **env_kwargs)
+def _make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int) -> CreditAssignVectorEnv:
+    env = gymnasium.make_vec(env_id, num_envs=num_envs, **env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
-    if lives > 1 and env.task.lives_together:
-        return _make_env(env_id, env_kwargs, candidates * lives)
     return env
 
 

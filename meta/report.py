@@ -22,6 +22,7 @@ from meta.tuning import Split, Tuned, score, tuned_score
 
 FRESH_LIFE = 2**40
 """Lives from here on are met by no outer loop, whose own life seeds stay below 2³²."""
+_TUNING_LIFE = FRESH_LIFE + 1000
 
 NUM_CONTROL_LIVES = 256
 NUM_SUBSETS = 5
@@ -61,6 +62,16 @@ class OwnSubsets:
         return Tuned(rate, self.env_kwargs.get("weight_decay", 0.0)), self.lives
 
 
+def fresh_lives(count: int) -> list[int]:
+    """Lives for results, met neither by an outer loop nor in tuning."""
+    return [FRESH_LIFE + i for i in range(count)]
+
+
+def tuning_lives(count: int) -> list[int]:
+    """Lives to choose settings by, met neither by an outer loop nor in results."""
+    return [_TUNING_LIFE + i for i in range(count)]
+
+
 def joined(reports: Mapping[str, Report]) -> Report:
     """The reports of several environments as one."""
     figures = {
@@ -75,7 +86,7 @@ def joined(reports: Mapping[str, Report]) -> Report:
 
 def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any]) -> Report:
     """Episode return by update on fresh lives: normal, constant, shuffled and frozen credits."""
-    seeds = [FRESH_LIFE + i for i in range(NUM_CONTROL_LIVES)]
+    seeds = fresh_lives(NUM_CONTROL_LIVES)
     evaluation = evaluate(policy, env_id, seeds, env_kwargs)
     table = Table(title=f"{env_id}: episode return\nmean ± std of {len(seeds)} fresh lives")
     for column in ("update", *evaluation.conditions):
@@ -140,8 +151,7 @@ def image_report(
         on_step: told what is under way.
         own: gets a row, if the outer loop met no other subsets than these.
     """
-    seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
-    tuning_seeds = [FRESH_LIFE + 1000 + i for i in range(_NUM_TUNING_SUBSETS)]
+    seeds, tuning_seeds = fresh_lives(NUM_SUBSETS), tuning_lives(_NUM_TUNING_SUBSETS)
     on_step(f"scoring {name}")
     yardstick = isinstance(policy, BackpropPolicy)
     scores = [

@@ -11,7 +11,6 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from credit_envs import datasets
 from credit_envs.datasets import Dataset, download
-from credit_envs.envs import bandit, images
 
 MakeEnv = Callable[..., gymnasium.Env[Any, Any]]
 MakeVectorEnv = Callable[..., VectorEnv[Any, Any, Any]]
@@ -71,8 +70,7 @@ def small_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str,
         arrays = made_up_images(SHAPES[name], classes, 6 * classes, 3 * classes)
         return Dataset(name, *arrays, classes, "made up")
 
-    for page in (images, bandit):
-        monkeypatch.setattr(page, "load", load)
+    monkeypatch.setattr(datasets, "load", load)
 
     def settings(env_id: str) -> dict[str, Any]:
         family, name, _ = env_id.split("-")

@@ -7,7 +7,9 @@ import difflib
 import functools
 import os
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+from numpy.typing import NDArray
 
 from credit_envs.datasets import bundled, download, locate
 from credit_envs.datasets.arrays import from_arrays
@@ -17,7 +19,18 @@ from credit_envs.datasets.decoded import keep_decoded
 from credit_envs.datasets.locate import ENVIRONMENT_VARIABLE, Located
 from credit_envs.datasets.read import CorruptDataError, Split, read_split
 
-__all__ = ["CorruptDataError", "Dataset", "DatasetName", "from_arrays", "load"]
+__all__ = [
+    "Arrays",
+    "CorruptDataError",
+    "Dataset",
+    "DatasetName",
+    "from_arrays",
+    "load",
+    "named_or_given",
+]
+
+Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+"""x_train, y_train, x_test, y_test."""
 
 
 def load(name: DatasetName, data_dir: str | Path | None = None) -> Dataset:
@@ -52,6 +65,30 @@ def load(name: DatasetName, data_dir: str | Path | None = None) -> Dataset:
         raise ValueError(_unknown(name))
     environment_dir = os.environ.get(ENVIRONMENT_VARIABLE) or None
     return _load(name, _resolved(data_dir), _resolved(environment_dir), locate.user_cache())
+
+
+def named_or_given(
+    name: DatasetName | None, data: Arrays | None, data_dir: str | Path | None, own_id: str
+) -> Dataset:
+    """A built-in data set, or the user's own arrays: exactly one of them.
+
+    Args:
+        name: see `load`.
+        data: see `from_arrays`.
+        data_dir: see `load`.
+        own_id: of the environment that takes arrays.
+
+    Raises:
+        ValueError: none of them, or both.
+    """
+    if (name is None) == (data is None):
+        raise ValueError(
+            f"{own_id} needs data=(x_train, y_train, x_test, y_test), and only it takes data"
+        )
+    if data is not None:
+        return from_arrays(data)
+    assert name is not None
+    return load(name, data_dir)
 
 
 # Cached, because decoding takes up to seconds.

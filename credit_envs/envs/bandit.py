@@ -21,12 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from credit_envs.checks import require_at_least, require_one_of
-from credit_envs.datasets import Dataset, DatasetName, from_arrays, load
+from credit_envs.datasets import Arrays, Dataset, DatasetName, named_or_given
 from credit_envs.datasets.order import ImageOrder, OrderName, SplitName, split_indices
 from credit_envs.environment import KeywordHelp
 from credit_envs.rendering import Frame, answered_image, draw_panels
 
-Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 Images = NDArray[np.uint8]
 Answers = NDArray[np.int64]
 
@@ -409,15 +408,9 @@ def _refuse_options(options: dict[str, Any] | None) -> None:
 
 
 def _dataset(name: DatasetName | None, data: Arrays | None, data_dir: str | Path | None) -> Dataset:
-    if (name is None) == (data is None):
-        raise ValueError(
-            "ClassificationBandit-Images-v0 needs data=(x_train, y_train, x_test, y_test), "
-            "and only it takes data"
-        )
+    loaded = named_or_given(name, data, data_dir, "ClassificationBandit-Images-v0")
     if data is not None:
-        return _require_images(from_arrays(data))
-    assert name is not None
-    loaded = load(name, data_dir)
+        return _require_images(loaded)
     return _spread(loaded) if name == "Digits" else loaded
 
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
-
-from numpy.typing import NDArray
+from typing import get_args
 
 from credit_envs.checks import (
     require_at_least,
@@ -15,7 +13,7 @@ from credit_envs.checks import (
     require_sizes,
 )
 from credit_envs.complexity import CreditForm
-from credit_envs.datasets import Dataset, DatasetName, from_arrays, load
+from credit_envs.datasets import Arrays, DatasetName, named_or_given
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
 from credit_envs.networks.optimizers import OptimizerName
 from credit_envs.rendering import Frame, History, credit_picture, draw_panels, learning_curve
@@ -27,8 +25,6 @@ from credit_envs.tasks.classification import (
     ScoreSplit,
     TrainingSettings,
 )
-
-Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 class ImagesVectorEnv(CreditAssignVectorEnv):
@@ -208,7 +204,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             num_held_out=num_held_out,
             score_on=score_on,
         )
-        loaded = _dataset(dataset, data, data_dir)
+        loaded = named_or_given(dataset, data, data_dir, "CreditAssign-Images-v0")
         if architecture == "cnn" and loaded.x_train.ndim != 4:
             raise ValueError(
                 'architecture="cnn" needs images, (N, H, W) or (N, C, H, W); '
@@ -233,18 +229,6 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
 class ImagesEnv(CreditAssignEnv):  # noqa: D101
     __doc__ = ImagesVectorEnv.__doc__
     vector_class = ImagesVectorEnv
-
-
-def _dataset(name: DatasetName | None, data: Arrays | None, data_dir: str | Path | None) -> Dataset:
-    if (name is None) == (data is None):
-        raise ValueError(
-            "CreditAssign-Images-v0 needs data=(x_train, y_train, x_test, y_test), "
-            "and only it takes data"
-        )
-    if data is not None:
-        return from_arrays(data)
-    assert name is not None
-    return load(name, data_dir)
 
 
 def _hidden_sizes(hidden_sizes: Sequence[int], architecture: Architecture) -> tuple[int, ...]:

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from benchmarks import figure_2, figure_s1, figure_s2, figure_s3
-from benchmarks.figure_methods import DFA, TDCA, ZERO, fresh_lives, learn, make, rule, top_down
+from benchmarks.figure_methods import DFA, TDCA, ZERO, make, rule, top_down
 from benchmarks.figure_s3 import Plane, angle, displacement, first_direction, losses, weights
 from benchmarks.figures import rounded
 from meta import climbing, zoo
+from meta.baselines import learn
+from meta.report import fresh_lives
 
 SMALL = {"num_samples": 40, "num_updates": 4, "learning_rate": 0.05}
 

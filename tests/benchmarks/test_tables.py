@@ -1,14 +1,17 @@
 """Tables: cells are computed once, resume, and show what they hold."""
 
 import json
+import sys
+from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import page, table_1, table_2, table_s1, table_s2, table_s3, table_s4
+from benchmarks import classifiers, page, table_1, table_2, table_s1, table_s2, table_s3, table_s4
 from benchmarks.classifiers import START, Block, Row, Setting, job, render
 from benchmarks.results import Job, ResultsFile, markdown, spread
-from benchmarks.transferred_network import asked_about, make
+from benchmarks.transferred_network import asked_about
+from meta.baselines import image_env
 
 TABLES = [table_1, table_2, table_s1, table_s2, table_s3]
 
@@ -124,7 +127,7 @@ def some_credits(env):
 def test_a_transferred_network_is_the_same_network(image_arrays):
     """Asked about the data it was trained on, it answers as it did in training."""
     kwargs = {"data": image_arrays, "num_samples": 20, "num_updates": 2, "hidden_sizes": (5,)}
-    env, task = make("CreditAssign-Images-v0", kwargs)
+    env, task = image_env("CreditAssign-Images-v0", kwargs)
     env.reset_tensors([3])
     for _ in range(2):
         env.step_tensors(some_credits(env))
@@ -133,6 +136,30 @@ def test_a_transferred_network_is_the_same_network(image_arrays):
     assert same.training_loss().item() == pytest.approx(task.training_loss().item(), rel=1e-5)
     ours, theirs = task.final_metrics(), same.final_metrics()
     assert theirs["test_loss"].item() == pytest.approx(ours["test_loss"].item(), rel=1e-5)
+
+
+def test_commands_refuse_and_fail_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["table_s1", "--workers", "0"])
+    with pytest.raises(SystemExit) as leave:
+        classifiers.main("table_s1", table_s1.__doc__, table_s1.BLOCKS, quick=[])
+    assert leave.value.code == 2
+    assert "at least 1" in capsys.readouterr().err
+
+    (tmp_path / "classifiers.json").write_text("{")
+    monkeypatch.setattr(sys, "argv", ["table_s1"])
+    monkeypatch.setattr(classifiers, "ResultsFile", partial(ResultsFile, folder=tmp_path))
+    assert classifiers.main("table_s1", table_s1.__doc__, table_s1.BLOCKS, quick=[]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("table_s1: ")
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_what_another_command_computed_anew_is_kept(tmp_path):
+    one = ResultsFile("table", folder=tmp_path)
+    one.cell("a", {"n": 1}, lambda: {"x": 1})
+    ResultsFile("table", folder=tmp_path).cell("a", {"n": 2}, lambda: {"x": 2})
+    one.cell("b", {}, lambda: {"x": 3})
+    assert ResultsFile("table", folder=tmp_path).cells["a"]["x"] == 2
 
 
 def test_the_page_names_every_command():

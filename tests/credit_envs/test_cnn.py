@@ -7,6 +7,7 @@ from torch import Tensor
 from benchmarks.reference_inner_loop import CreditRule, ReferenceNetwork
 from credit_envs.networks import Inputs, OptimizerName, OwnInputs, make_optimizer
 from credit_envs.networks.cnn import CNNBatch, SharedPatches, image_patches
+from tests.credit_envs.made_up import fill_like_kaiming, random
 
 CPU = torch.device("cpu")
 EXACT = 1e-10
@@ -41,11 +42,6 @@ class ReferenceCNN(ReferenceNetwork):
         return activities
 
 
-def random(seed: int, *shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
 def feedback(network: int) -> Tensor:
     return random(100 + network, 2 * CLASSES, sum(CREDIT_SIZES))
 
@@ -70,9 +66,7 @@ def make_network(init: str, hidden_sizes: tuple[int, ...] = HIDDEN) -> CNNBatch:
         hidden_sizes=hidden_sizes,
     )
     if init == "kaiming":
-        for layer, weight in enumerate(network.weights):
-            bound = (weight.shape[2] - 1) ** -0.5
-            weight.copy_(bound * (2 * random(layer, *weight.shape).sigmoid() - 1))
+        fill_like_kaiming(network.weights)
     return network
 
 

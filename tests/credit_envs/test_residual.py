@@ -14,6 +14,7 @@ from credit_envs.networks import (
     make_optimizer,
 )
 from credit_envs.networks.residual import ResidualBatch
+from tests.credit_envs.made_up import fill_like_kaiming, random
 
 CPU = torch.device("cpu")
 EXACT = 1e-10
@@ -43,11 +44,6 @@ class ReferenceResidual(ReferenceNetwork):
         outputs = self._blocks(x, cut=True)
         logits = torch.nn.functional.linear(outputs[-1].detach(), *self.layers[-1])
         return [*outputs, logits.softmax(1)]
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def feedback(network: int) -> Tensor:
@@ -82,9 +78,7 @@ def make_network(init: str, inputs: Inputs) -> ResidualBatch:
         NUM_NETWORKS, CLASSES, shape, CPU, torch.float64, width=WIDTH, blocks=BLOCKS
     )
     if init == "kaiming":
-        for layer, weight in enumerate(network.weights):
-            bound = (weight.shape[2] - 1) ** -0.5
-            weight.copy_(bound * (2 * random(layer, *weight.shape).sigmoid() - 1))
+        fill_like_kaiming(network.weights)
     return network
 
 
