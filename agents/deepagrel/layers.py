@@ -102,10 +102,10 @@ class Dense(Layer):
         return units.permute(0, 2, 3, 1).flatten(1) if units.dim() == 4 else units
 
     def drive(self, presynaptic: Tensor) -> Tensor:  # noqa: D102
-        return product(presynaptic, self.weight.t())
+        return _product(presynaptic, self.weight.t())
 
     def feed_back(self, signal: Tensor, feedback: Tensor, units: Tensor) -> Tensor:  # noqa: D102
-        below = product(signal, feedback)
+        below = _product(signal, feedback)
         if units.dim() == 2:
             return below
         channels, height, width = units.shape[1:]
@@ -120,6 +120,11 @@ class Dense(Layer):
         keep: float,
     ) -> None:
         add_product(weights, signal.t(), presynaptic, rate, keep)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    # For a single trial, which waits for the weights alone, oneDNN's start does not pay.
+    return torch.mm(a, b) if len(a) == 1 else product(a, b)
 
 
 class Convolution(Layer):
