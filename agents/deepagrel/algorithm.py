@@ -3,6 +3,7 @@
 "DeepAGREL: biologically plausible deep learning via direct reinforcement", 2019.
 """
 
+import time
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -76,6 +77,7 @@ class DeepAGREL(BaseAlgorithm):
     | `train/learned` | fraction of trials that were learned from (see `skip_below`) |
     | `weights/norm_…` | norm of w by layer |
     | `feedback/angle_…` | angle between w and w' by layer, degrees; unless tied |
+    | `time/fps` | trials per second since `learn` began |
     | `eval/…` | see `EarlyStopping` |
 
     Args:
@@ -385,6 +387,8 @@ class DeepAGREL(BaseAlgorithm):
         record("train/accuracy", accuracy)
         record("train/mean_abs_rpe", absolute_rpe / trials)
         record("train/learned", learned / trials)
+        seconds = (time.time_ns() - self.start_time) / 1e9
+        record("time/fps", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         for number, weight in enumerate(self.policy.q_net.weights, start=1):
             record(f"weights/norm_{number}", weight.norm().item())

@@ -101,7 +101,7 @@ class EarlyStopping(BaseCallback):
         assert isinstance(accuracy, float)
         if accuracy > max(self.accuracies, default=float("-inf")):
             self.model.keep_best_weights()
-        self.accuracies.append(accuracy)
+        self.accuracies.append(float(accuracy))
         record = self.logger.record
         record("eval/accuracy", accuracy)
         record("eval/best_accuracy", self.best_accuracy)
