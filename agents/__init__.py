@@ -1,6 +1,7 @@
 """Who acts: Stable-Baselines3 policies that choose credits, and learners."""
 
 from agents.base import CreditPolicy
+from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping
 from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from agents.vec_env import VectorEnvAdapter
@@ -10,6 +11,9 @@ __all__ = [
     "CreditPolicy",
     "DFAPolicy",
     "DRTPPolicy",
+    "DeepAGREL",
+    "DeepAGRELPolicy",
+    "EarlyStopping",
     "TDCAActorCriticPolicy",
     "TDCAPolicy",
     "TDCARNNPolicy",

@@ -1,6 +1,6 @@
 """Which images of a data set are shown, and in which order."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,26 @@ class ImageOrder:
         self._next_round = 0
         self._drawn = np.empty(0, dtype=np.int64)
         self._position = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the sequence is, for `set_state`."""
+        return {
+            "rng": None if self._rng is None else self._rng.bit_generator.state,
+            "next_round": self._next_round,
+            "drawn": self._drawn[self._position :],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on where `get_state` was called, of this or of an equal order."""
+        self.begin(None)
+        assert self._rng is not None
+        if state["rng"] is None:
+            self._rng = None
+        else:
+            self._rng.bit_generator.state = state["rng"]
+        self._next_round = state["next_round"]
+        self._drawn = state["drawn"].copy()
+        self._drawn.setflags(write=False)
 
     def next_batch(self) -> Indices:
         """Indices of the next images, read-only, shape `(batch_size,)`."""

@@ -252,6 +252,31 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         terminated, truncated = np.ones(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
         return self._images.take(self.index, axis=0), rewards, terminated, truncated, info
 
+    def get_state(self) -> dict[str, Any]:
+        """Which images are shown and which will be, for `set_state`; can be pickled."""
+        return {
+            "dataset": self.dataset.name,
+            "num_images": self.num_images,
+            "index": self.index,
+            "order": self._order.get_state(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on as the vector environment whose `get_state` this is, without a reset.
+
+        Raises:
+            ValueError: that one had other images, or another number at once.
+        """
+        ours = (self.dataset.name, self.num_images, self.num_envs)
+        theirs = (state["dataset"], state["num_images"], len(state["index"]))
+        if ours != theirs and state["order"]["rng"] is not None:
+            raise ValueError(
+                f"the state is of {theirs[1]} images of {theirs[0]}, {theirs[2]} at once, and here "
+                f"are {ours[1]} of {ours[0]}, {ours[2]} at once; make an equal environment"
+            )
+        self._order.set_state(state["order"])
+        self._show(state["index"])
+
     @property
     def has_started(self) -> bool:
         """Whether images are shown."""
@@ -304,7 +329,11 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
             self._drawn = int(self.index[0]), None
 
     def _show_next(self) -> None:
-        self.index = self._order.next_batch()
+        self._show(self._order.next_batch())
+
+    def _show(self, index: NDArray[np.int64]) -> None:
+        self.index = index
+        self.index.setflags(write=False)
         self.label = self._labels.take(self.index)
         # It is handed out, and the next reward depends on it.
         self.label.setflags(write=False)

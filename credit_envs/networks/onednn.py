@@ -1,4 +1,4 @@
-"""Two operations by oneDNN, which PyTorch ships but does not take for dense float32 tensors.
+"""A few operations by oneDNN, which PyTorch ships but does not take for dense float32 tensors.
 
 On processors with AVX-512, oneDNN computes tanh ten times faster than PyTorch's own loop, and on
 those not made by Intel matrix products twice as fast as the MKL that PyTorch calls, which uses half
@@ -6,6 +6,7 @@ of their vector width. Elsewhere, and for other types and autograd, this is plai
 """
 
 import ctypes
+from collections.abc import Iterable
 from functools import lru_cache
 from math import prod
 from threading import get_ident
@@ -26,6 +27,8 @@ _LARGEST_LAYER = 2**21
 """Elements of a layer that has memory of its own: 8 MiB."""
 _SMALLEST_OF_BATCH = 2**21
 """Multiplications in a product of a batch for which the start of oneDNN, some 15 µs, pays."""
+_SMALLEST_INNER = 32
+"""Inner size from which a product of its own pays, though the sum passes over memory once more."""
 
 
 def _suits(*tensors: Tensor) -> bool:
@@ -47,6 +50,21 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     # PyTorch's compiler emits this operator for linear layers: a @ weightᵀ.
     result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
     return result if out is None else out.copy_(result)
+
+
+def add_product(
+    targets: Iterable[Tensor], a: Tensor, b: Tensor, alpha: float, beta: float = 1.0
+) -> None:
+    """Replace each target by `beta · target + alpha · a @ b`."""
+    if a.shape[1] < _SMALLEST_INNER or not _suits(a, b):
+        for target in targets:
+            target.addmm_(a, b, alpha=alpha, beta=beta)
+        return
+    change = product(a, b)
+    for target in targets:
+        if beta != 1.0:
+            target.mul_(beta)
+        target.add_(change, alpha=alpha)
 
 
 def tanh(x: Tensor, out: Tensor | None = None) -> Tensor:

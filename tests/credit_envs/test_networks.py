@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.reference_inner_loop import literal_diffusion
 from credit_envs.networks import OptimizerName, SharedInputs, diffusion_kernel, make_optimizer
-from credit_envs.networks.onednn import product, tanh, tanh_layer
+from credit_envs.networks.onednn import add_product, product, tanh, tanh_layer
 
 
 @pytest.mark.parametrize(
@@ -178,3 +178,15 @@ def test_lives_share_the_sizes_of_their_products() -> None:
         sizes |= {tuple(step.difference.shape) for step in inputs._steps}
         assert inputs.fraction_multiplied < 0.9
     assert len(sizes) < 25
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("inner", [0, 1, 40])
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_add_product(beta: float, inner: int, dtype: torch.dtype) -> None:
+    a, b = torch.randn(6, inner, dtype=dtype), torch.randn(inner, 7, dtype=dtype)
+    targets = [torch.randn(6, 7, dtype=dtype), torch.randn(6, 7, dtype=dtype)]
+    expected = [beta * target + 0.3 * a @ b for target in targets]
+    add_product(targets, a, b, 0.3, beta)
+    for target, one in zip(targets, expected, strict=True):
+        torch.testing.assert_close(target, one, rtol=1e-5, atol=1e-5)

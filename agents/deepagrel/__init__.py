@@ -1,0 +1,19 @@
+"""DeepAGREL: deep networks that learn from reward by a local rule."""
+
+from agents.deepagrel.algorithm import DeepAGREL
+from agents.deepagrel.early_stopping import EarlyStopping
+from agents.deepagrel.network import QNetwork
+from agents.deepagrel.policy import (
+    DeepAGRELCnnPolicy,
+    DeepAGRELLocConPolicy,
+    DeepAGRELPolicy,
+)
+
+__all__ = [
+    "DeepAGREL",
+    "DeepAGRELCnnPolicy",
+    "DeepAGRELLocConPolicy",
+    "DeepAGRELPolicy",
+    "EarlyStopping",
+    "QNetwork",
+]
