@@ -1,8 +1,9 @@
 """Who acts: Stable-Baselines3 policies that choose credits, and learners."""
 
+from agents.agrel_rule import DeepAGRELCreditPolicy
 from agents.base import CreditPolicy
 from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping
-from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy
+from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy, FAPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from agents.vec_env import VectorEnvAdapter
 
@@ -12,8 +13,10 @@ __all__ = [
     "DFAPolicy",
     "DRTPPolicy",
     "DeepAGREL",
+    "DeepAGRELCreditPolicy",
     "DeepAGRELPolicy",
     "EarlyStopping",
+    "FAPolicy",
     "TDCAActorCriticPolicy",
     "TDCAPolicy",
     "TDCARNNPolicy",
