@@ -1,7 +1,7 @@
 """Who acts: Stable-Baselines3 policies that choose credits, and learners."""
 
 from agents.base import CreditPolicy
-from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping
+from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop
 from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from agents.vec_env import VectorEnvAdapter
@@ -14,6 +14,7 @@ __all__ = [
     "DeepAGREL",
     "DeepAGRELPolicy",
     "EarlyStopping",
+    "ErrorBackprop",
     "TDCAActorCriticPolicy",
     "TDCAPolicy",
     "TDCARNNPolicy",

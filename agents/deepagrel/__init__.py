@@ -2,6 +2,7 @@
 
 from agents.deepagrel.algorithm import DeepAGREL
 from agents.deepagrel.early_stopping import EarlyStopping
+from agents.deepagrel.error_backprop import ErrorBackprop
 from agents.deepagrel.network import QNetwork
 from agents.deepagrel.policy import (
     DeepAGRELCnnPolicy,
@@ -15,5 +16,6 @@ __all__ = [
     "DeepAGRELLocConPolicy",
     "DeepAGRELPolicy",
     "EarlyStopping",
+    "ErrorBackprop",
     "QNetwork",
 ]

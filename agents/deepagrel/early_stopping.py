@@ -6,7 +6,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.deepagrel.algorithm import DeepAGREL
+from agents.deepagrel.learner import TrialLearner
 from credit_envs.checks import require_at_least
 
 
@@ -32,7 +32,7 @@ class EarlyStopping(BaseCallback):
         stopped_epoch: the last one measured.
     """
 
-    model: DeepAGREL
+    model: TrialLearner
 
     def __init__(
         self,
