@@ -3,7 +3,8 @@
 from agents.deepagrel.algorithm import DeepAGREL
 from agents.deepagrel.early_stopping import EarlyStopping
 from agents.deepagrel.error_backprop import ErrorBackprop
-from agents.deepagrel.network import QNetwork
+from agents.deepagrel.learner import TrialLearner
+from agents.deepagrel.network import Feedback, QNetwork
 from agents.deepagrel.policy import (
     DeepAGRELCnnPolicy,
     DeepAGRELLocConPolicy,
@@ -17,5 +18,7 @@ __all__ = [
     "DeepAGRELPolicy",
     "EarlyStopping",
     "ErrorBackprop",
+    "Feedback",
     "QNetwork",
+    "TrialLearner",
 ]

@@ -100,6 +100,7 @@ class TrialLearner(BaseAlgorithm):
         policy: with `q_net`, a module from raw observations to outputs, and `feedback` weights.
         history: per log entry timesteps, reward rate, accuracy and mean output signal.
         held_out_accuracies: after each epoch, by `EarlyStopping`.
+        test_accuracies: likewise, if it is given test images.
         best_weights: those of the highest of them, in a row, `(d,)`.
 
     Raises:
@@ -167,6 +168,7 @@ class TrialLearner(BaseAlgorithm):
         self.version = __version__
         self.history: list[list[float]] = []
         self.held_out_accuracies: list[float] = []
+        self.test_accuracies: list[float] = []
         self._unlearned: list[Trials] = []
         self._env_state: Any = None
         if self.env is not None and (seed is not None or self.env_id is not None):
