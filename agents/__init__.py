@@ -1,8 +1,9 @@
 """Who acts: Stable-Baselines3 policies that choose credits, and learners."""
 
+from agents.agrel_rule import DeepAGRELCreditPolicy
 from agents.base import CreditPolicy
 from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop
-from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy
+from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy, FAPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from agents.vec_env import VectorEnvAdapter
 
@@ -12,9 +13,11 @@ __all__ = [
     "DFAPolicy",
     "DRTPPolicy",
     "DeepAGREL",
+    "DeepAGRELCreditPolicy",
     "DeepAGRELPolicy",
     "EarlyStopping",
     "ErrorBackprop",
+    "FAPolicy",
     "TDCAActorCriticPolicy",
     "TDCAPolicy",
     "TDCARNNPolicy",

@@ -1,10 +1,9 @@
 """Known learning rules as policies that choose credits in classification tasks.
 
-Each gives the output layer the credits of the cross-entropy's gradient, y/p, and the hidden
-layers what its rule says; the environment does the rest.
-
-With label smoothing s the target (1 − s)·y + s/k of k classes takes the place of the label y in all
-of that. The loss that the environment reports and rewards stays that of y.
+The environment does the rest. Rules that learn from labels give the output layer the credits of
+the cross-entropy's gradient, y/p, and the hidden layers what the rule says. With label smoothing s
+the target (1 − s)·y + s/k of k classes takes the place of the label y in all of that; the loss that
+the environment reports and rewards stays that of y.
 """
 
 from typing import Any, Self
@@ -26,7 +25,6 @@ class RulePolicy(CreditPolicy):
         observation_space: `(n, 2k)`: outputs and one-hot labels.
         action_space: `(n, credits)`, output layer last.
         credit_scale: the environment's, by which credits are divided.
-        label_smoothing: s, from 0 to below 1.
 
     Raises:
         ValueError: the spaces are not those of a classification task, or a setting out of range.
@@ -38,7 +36,6 @@ class RulePolicy(CreditPolicy):
         action_space: spaces.Box,
         *,
         credit_scale: float = 10.0,
-        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(observation_space, action_space)
         shape = observation_space.shape or ()
@@ -51,8 +48,85 @@ class RulePolicy(CreditPolicy):
         self.num_classes = shape[1] // 2
         self.num_hidden = action_space.shape[1] - self.num_classes
         require_positive("credit_scale", credit_scale)
-        require_fraction("label_smoothing", label_smoothing)
         self.credit_scale = credit_scale
+
+    def _split(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs and labels, `(B, n, k)` each."""
+        outputs, labels = torch.split(observation, self.num_classes, dim=-1)
+        return outputs, labels
+
+    def _action(self, hidden: Tensor, output: Tensor) -> Tensor:
+        """Credits of hidden layers and output as an action."""
+        return torch.cat([hidden, output], dim=-1) / self.credit_scale
+
+
+class FeedbackRulePolicy(RulePolicy):
+    """A rule that sends an error down from layer to layer, gated by f′ of each neuron.
+
+    That takes the neurons' activities and the weights above them, which no observation holds. So
+    it reads them from the environment: call `attach(env)` with the vector environment first, and
+    let it act on what that environment shows.
+    """
+
+    _env: CreditAssignVectorEnv | None = None
+    _feedback_seed: int | None = None
+    """Of fixed random feedback weights; None: feedback goes through the network's own."""
+    _fixed_weights: list[Tensor] | None = None
+
+    def attach(self, env: CreditAssignVectorEnv) -> None:
+        """Read the networks in `env` from now on."""
+        task = env.task
+        if not isinstance(task, ClassificationTask) or task.settings.credit != "neurons":
+            raise ValueError(
+                f'{type(self).__name__} needs a classification task with credit="neurons": '
+                "it has a credit for every neuron"
+            )
+        self._env = env
+        if self._feedback_seed is not None:
+            self._fixed_weights = _random_weights(task, self._feedback_seed)
+
+    def _attached(self, observation: Tensor) -> CreditAssignVectorEnv:
+        """The environment that shows this observation."""
+        if self._env is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs the network's weights: call attach(env) first"
+            )
+        if len(observation) != self._env.num_envs:
+            raise ValueError(
+                f"{len(observation)} observations for the {self._env.num_envs} networks of the "
+                "environment; call attach(env) with the one that they are from"
+            )
+        return self._env
+
+    def _feed_back(self, env: CreditAssignVectorEnv, error: Tensor) -> Tensor:
+        """Credits of the hidden layers from the error at the outputs' pre-activations."""
+        assert isinstance(env.task, ClassificationTask)
+        own = self._fixed_weights is None
+        weights = env.task.forward_weights if own else self._fixed_weights
+        assert weights is not None
+        return env.task.feedback_credits(error, weights)
+
+
+class SupervisedRulePolicy(RulePolicy):
+    """A rule that learns from labels.
+
+    Args:
+        observation_space: see `RulePolicy`.
+        action_space: see `RulePolicy`.
+        credit_scale: see `RulePolicy`.
+        label_smoothing: s, from 0 to below 1.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        *,
+        credit_scale: float = 10.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(observation_space, action_space, credit_scale=credit_scale)
+        require_fraction("label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
 
     def smoothed(self, label_smoothing: float) -> Self:
@@ -62,7 +136,7 @@ class RulePolicy(CreditPolicy):
 
     def _split(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and targets, `(B, n, k)` each."""
-        outputs, labels = torch.split(observation, self.num_classes, dim=-1)
+        outputs, labels = super()._split(observation)
         if self.label_smoothing:
             s = self.label_smoothing
             labels = (1 - s) * labels + s / self.num_classes
@@ -74,42 +148,73 @@ class RulePolicy(CreditPolicy):
         return targets / outputs.clamp(min=torch.finfo(outputs.dtype).tiny)
 
 
-class BackpropPolicy(RulePolicy):
+class _SupervisedFeedbackPolicy(FeedbackRulePolicy, SupervisedRulePolicy):
+    """Feedback of the cross-entropy's error at the outputs' pre-activations, y − p."""
+
+    def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:
+        env = self._attached(observation)
+        outputs, targets = self._split(observation)
+        hidden = self._feed_back(env, targets - outputs)
+        return self._action(hidden, self._output_credit(outputs, targets))
+
+
+class BackpropPolicy(_SupervisedFeedbackPolicy):
     """Backpropagation: every credit is −∂(cross-entropy)/∂(activity of its neuron).
 
-    It needs the weights above each neuron, which no observation holds (the problem of weight
-    transport), so it reads them from the environment: call `attach(env)` with the vector
-    environment first.
+    Feedback goes through the weights of the network itself, the problem of weight transport.
     """
 
-    _env: CreditAssignVectorEnv | None = None
 
-    def attach(self, env: CreditAssignVectorEnv) -> None:
-        """Read the weights of the networks in `env` from now on."""
-        task = env.task
-        if not isinstance(task, ClassificationTask) or task.settings.credit != "neurons":
-            raise ValueError(
-                'BackpropPolicy needs a classification task with credit="neurons": '
-                "backpropagation has a credit for every neuron"
-            )
-        self._env = env
+class FAPolicy(_SupervisedFeedbackPolicy):
+    """Feedback alignment: backpropagation, but feedback goes through fixed random matrices.
 
-    def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
-        if self._env is None:
-            raise RuntimeError("BackpropPolicy needs the network's weights: call attach(env) first")
-        assert isinstance(self._env.task, ClassificationTask)
-        _, targets = self._split(observation)
-        return self._env.task.backprop_credits(targets) / self.credit_scale
+    The credits of layer l are c_l = Bᵀ_{l+1} e_{l+1}, with e_l = c_l ⊙ f′(a_l) in the hidden layers
+    and e = y − p at the output, which is the output credit y/p through the Jacobian of the softmax.
+    All networks share the matrices B, which have the shapes of their weights (Lillicrap et al.
+    2016, Nat. Commun. 7:13276).
 
+    With one hidden layer this is `DFAPolicy`, the same credits for the same seed: DFA sends the
+    same error y − p through the same single matrix. With more they differ, for DFA sends y − p to
+    every layer straight from the output, not gated by the layers between.
 
-class _RandomFeedbackPolicy(RulePolicy):
-    """Hidden credits through a fixed random matrix.
+    In residual networks feedback between the blocks goes through random matrices, too; the update
+    within a block is the environment's, which takes the block's own weights whatever the rule.
 
     Args:
         observation_space: see `RulePolicy`.
         action_space: see `RulePolicy`.
         credit_scale: see `RulePolicy`.
-        label_smoothing: see `RulePolicy`.
+        label_smoothing: see `SupervisedRulePolicy`.
+        seed: of the matrices, each uniform in ±1/√units for the units that it leads down from.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        *,
+        credit_scale: float = 10.0,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            credit_scale=credit_scale,
+            label_smoothing=label_smoothing,
+        )
+        require_at_least("seed", seed, 0)
+        self.seed = self._feedback_seed = seed
+
+
+class _DirectFeedbackPolicy(SupervisedRulePolicy):
+    """Hidden credits straight from the output, through a fixed random matrix.
+
+    Args:
+        observation_space: see `RulePolicy`.
+        action_space: see `RulePolicy`.
+        credit_scale: see `RulePolicy`.
+        label_smoothing: see `SupervisedRulePolicy`.
         seed: of the feedback matrix, uniform in ±1/√k.
     """
 
@@ -133,16 +238,13 @@ class _RandomFeedbackPolicy(RulePolicy):
         require_at_least("seed", seed, 0)
         self.seed = seed
         generator = torch.Generator().manual_seed(seed)
-        size = (self.num_classes, self.num_hidden)
-        uniform = torch.rand(size, generator=generator) * 2 - 1
-        self.register_buffer("feedback", uniform / self.num_classes**0.5)
+        self.register_buffer("feedback", _uniform(self.num_classes, self.num_hidden, generator))
 
-    def _credits(self, hidden: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        credits = torch.cat([hidden @ self.feedback, self._output_credit(outputs, targets)], dim=-1)
-        return credits / self.credit_scale
+    def _credits(self, signal: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._action(signal @ self.feedback, self._output_credit(outputs, targets))
 
 
-class DFAPolicy(_RandomFeedbackPolicy):
+class DFAPolicy(_DirectFeedbackPolicy):
     """Direct feedback alignment: the output error y − p through a fixed random matrix."""
 
     def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
@@ -150,9 +252,25 @@ class DFAPolicy(_RandomFeedbackPolicy):
         return self._credits(targets - outputs, outputs, targets)
 
 
-class DRTPPolicy(_RandomFeedbackPolicy):
+class DRTPPolicy(_DirectFeedbackPolicy):
     """Direct random target projection: the target through a fixed random matrix."""
 
     def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
         outputs, targets = self._split(observation)
         return self._credits(targets, outputs, targets)
+
+
+def _uniform(above: int, below: int, generator: torch.Generator) -> Tensor:
+    """A feedback matrix `(above, below)`, uniform in ±1/√above."""
+    matrix: Tensor = (torch.rand((above, below), generator=generator) * 2 - 1) / above**0.5
+    return matrix
+
+
+def _random_weights(task: ClassificationTask, seed: int) -> list[Tensor]:
+    """Random feedback matrices, the same for all networks, drawn from the output down."""
+    generator = torch.Generator().manual_seed(seed)
+    matrices = [
+        _uniform(weight.shape[1], weight.shape[2], generator).to(weight).expand_as(weight)
+        for weight in reversed(task.forward_weights)
+    ]
+    return matrices[::-1]

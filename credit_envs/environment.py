@@ -64,6 +64,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
     Attributes:
         loss: of each network, `(P,)`; with reward "final", `step_tensors` measures it at the end.
         diverged: which networks were no longer finite when their loss was last measured, `(P,)`.
+        updates: that each network has had in its life, `(P,)`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -97,7 +98,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         self.observation_space = batch_space(task.observation_space, self.num_envs)
         self.action_space = batch_space(task.action_space, self.num_envs)
         self._life_seeds: NDArray[np.int64] | None = None
-        self._updates = np.zeros(self.num_envs, dtype=np.int64)
+        self.updates: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
         self.loss = task.new_losses()
         self.diverged = torch.zeros_like(self.loss, dtype=torch.bool)
         self._initial_loss = torch.zeros_like(self.loss)
@@ -127,12 +128,12 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         Raises:
             RuntimeError: before the first reset, or after the end.
         """
-        if self._life_seeds is None or self._updates[0] >= self.num_updates:
+        if self._life_seeds is None or self.updates[0] >= self.num_updates:
             raise RuntimeError("no lives to update: call reset_tensors() before step_tensors()")
         before = self.loss
         self.task.update(action, self.credit_scale)
-        self._updates += 1
-        over = bool(self._updates[0] >= self.num_updates)
+        self.updates += 1
+        over = bool(self.updates[0] >= self.num_updates)
         if self.reward == "final" and not over:
             # Nothing is paid yet, so nothing is measured: the outer loop needs the end alone.
             return TensorStep(self.task.observe(), torch.zeros_like(before), over)
@@ -149,7 +150,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         else:
             self._life_seeds[which] = seeds
             which_or_all = which
-        self._updates[which_or_all] = 0
+        self.updates[which_or_all] = 0
         self.diverged[which_or_all] = False
         self.task.start(seeds, which, options)
         self._measure()
@@ -220,6 +221,13 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         """Whether `reset` has been called."""
         return self._life_seeds is not None
 
+    @property
+    def life_seeds(self) -> NDArray[np.int64]:
+        """Seed of each network's life, `(P,)`; RuntimeError before the first reset."""
+        if self._life_seeds is None:
+            raise RuntimeError("no lives yet: call reset() first")
+        return self._life_seeds
+
     def step_first(self, actions: FloatArray) -> tuple[FloatArray, float, bool, dict[str, Any]]:
         """`step` for the scalar environment: of the first network, and without autoreset."""
         rewards, ended = self._advance(actions)
@@ -231,9 +239,9 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         action = self._check_action(actions)
         before = self.loss
         self.task.update(torch.as_tensor(action, device=before.device), self.credit_scale)
-        self._updates += 1
+        self.updates += 1
         self._measure()
-        ended = self.diverged | torch.as_tensor(self._updates >= self.num_updates).to(before.device)
+        ended = self.diverged | torch.as_tensor(self.updates >= self.num_updates).to(before.device)
         if self.reward == "progress":
             reward = before - self.loss
         else:
@@ -301,7 +309,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         return info
 
     def _final_info(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
-        over = self._updates >= self.num_updates
+        over = self.updates >= self.num_updates
         info = self._with_masks(self._metrics(), ended)
         if over.any():
             final = {key: _to_numpy(value) for key, value in self.task.final_metrics().items()}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import CreditPolicy
-from agents.rules import RulePolicy
+from agents.rules import SupervisedRulePolicy
 from meta.evaluation import evaluate
 
 LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
@@ -44,7 +44,7 @@ class Tuned:
     Attributes:
         learning_rate: of the inner optimiser.
         weight_decay: of the inner optimiser.
-        label_smoothing: of the labels that a known rule learns from.
+        label_smoothing: of the labels that a rule learns from.
         validation_accuracy: mean over the tuning lives; None if they were not chosen by it.
     """
 
@@ -165,7 +165,8 @@ def tune(
         tuning_seeds: lives to choose by; regularisation by the first two alone.
         start: a rate to climb from, which takes three rates if it is the best; None: from all of
             `LEARNING_RATES`.
-        regularise: choose weight decay as well and, for known rules, label smoothing.
+        regularise: choose weight decay as well and, for rules that learn from labels, label
+            smoothing.
         weight_decays: to choose from.
         label_smoothings: to choose from.
     """
@@ -175,7 +176,7 @@ def tune(
     given = Tuned(
         rates[0],
         weight_decay=env_kwargs.get("weight_decay", 0.0),
-        label_smoothing=policy.label_smoothing if isinstance(policy, RulePolicy) else 0.0,
+        label_smoothing=policy.label_smoothing if isinstance(policy, SupervisedRulePolicy) else 0.0,
     )
     validation = _Validation(policy, env_id, env_kwargs, split)
     best = validation.climb([replace(given, learning_rate=rate) for rate in rates], tuning_seeds)
@@ -252,7 +253,7 @@ class _Validation:
         """Weight decay, then label smoothing where there is any, then the rate once more."""
         decays = (tuned.weight_decay, *weight_decays)
         tuned = self.best([replace(tuned, weight_decay=decay) for decay in decays], seeds)
-        if isinstance(self._policy, RulePolicy):
+        if isinstance(self._policy, SupervisedRulePolicy):
             smoothings = (tuned.label_smoothing, *label_smoothings)
             tuned = self.best([replace(tuned, label_smoothing=s) for s in smoothings], seeds)
         return self.climb([tuned], seeds)
@@ -279,10 +280,13 @@ def _final(
     """Accuracy on the training subset by update, and on the images held out."""
     rates = {"learning_rate": tuned.learning_rate, "weight_decay": tuned.weight_decay}
     env_kwargs = {**env_kwargs, **rates}
-    if isinstance(policy, RulePolicy):
+    if isinstance(policy, SupervisedRulePolicy):
         policy = policy.smoothed(tuned.label_smoothing)
     elif tuned.label_smoothing:
-        raise ValueError("label smoothing is for known rules; leave it at 0 for other policies")
+        raise ValueError(
+            f"label smoothing is for rules that learn from labels, not {type(policy).__name__}; "
+            "leave it at 0"
+        )
     held_out = f"{env_kwargs['score_on']}_accuracy"
     runs = [
         evaluate(policy, env_id, [seed], env_kwargs, conditions=["normal"]).conditions["normal"]

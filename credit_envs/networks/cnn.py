@@ -218,18 +218,19 @@ class CNNBatch:
         activity = tanh(pre, out=pre).view(self.num_networks, self.num_units, -1)
         return self._dense.predict(self._activity, activity)
 
-    def backprop_credits(self, labels: Tensor) -> list[Tensor]:
-        """The credits that make the local gradient backpropagation's: −∂(cross-entropy)/∂post.
+    def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Credits of the hidden layers, see `MLPBatch.feedback_credits`.
 
-        Backpropagation has a credit of its own for every position of a filter.
+        Feedback has a credit of its own for every position of a filter.
 
         Args:
-            labels: one-hot or smoothed, shape `(classes, N)` or `(P, classes, N)`.
+            error: at the outputs' pre-activations, `(P, classes, N)`.
+            weights: of the feedback, `(P, units, units below)` for each layer but the convolution.
 
         Returns:
-            One tensor per layer, hidden layers first: the convolution's
-            `(P, filters · positions, N)`, the others' `(P, units, N)`.
+            One tensor per hidden layer: the convolution's `(P, filters · positions, N)`, the
+            others' `(P, units, N)`.
         """
-        credits, error = self._dense.backprop(labels)
-        weight = self._dense.weights[0][:, :, :-1]
-        return [product(weight.transpose(1, 2), error), *credits]
+        lowest, *others = weights
+        credits, error = self._dense.feed_back(error, others)
+        return [product(lowest.transpose(1, 2), error), *credits]

@@ -123,28 +123,38 @@ class MLPBatch:
             pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], pre.tanh_())
         return torch.log_softmax(pre, dim=1)
 
-    def backprop_credits(self, labels: Tensor) -> list[Tensor]:
-        """The credits that make the local gradient backpropagation's: −∂(cross-entropy)/∂post.
+    def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Credits of the hidden layers, by feedback from layer to layer.
+
+        The error of a layer goes down through feedback weights and is the credit of the layer
+        below; gated by f′ there, it is the error to go on with. If the feedback weights are the
+        network's own and the error is −∂L/∂(pre-activations) of any L, credits are −∂L/∂post.
 
         Args:
-            labels: one-hot or smoothed, shape `(classes, N)` or `(P, classes, N)`.
+            error: at the outputs' pre-activations, `(P, classes, N)`; for the cross-entropy,
+                labels − probabilities.
+            weights: of the feedback to the units below each layer but the first, as
+                `forward_weights`: `(P, units, units below)`.
 
         Returns:
-            One tensor per layer, hidden layers first, shape `(P, units, N)`.
+            One tensor per hidden layer, shape `(P, units, N)`.
         """
-        credits, _ = self.backprop(labels)
+        credits, _ = self.feed_back(error, weights)
         return credits
 
-    def backprop(self, labels: Tensor) -> tuple[list[Tensor], Tensor]:
-        """`backprop_credits`, and the first layer's local error `(P, units, N)`, to go on down."""
-        smallest = torch.finfo(self.probabilities.dtype).tiny
-        credits = [labels / self.probabilities.clamp(min=smallest)]
-        error = labels - self.probabilities
-        for weight, post in zip(self.weights[:0:-1], reversed(self._post), strict=True):
-            credit = torch.bmm(weight[:, :, :-1].transpose(1, 2), error)
+    def feed_back(self, error: Tensor, weights: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """`feedback_credits`, and the first layer's error `(P, units, N)`, to go on down."""
+        credits: list[Tensor] = []
+        for weight, post in zip(reversed(weights), reversed(self._post), strict=True):
+            credit = torch.bmm(weight.transpose(1, 2), error)
             error = credit * (1 - post[:, :-1] ** 2)
             credits.insert(0, credit)
         return credits, error
+
+
+def forward_weights(network_weights: Sequence[Tensor]) -> list[Tensor]:
+    """Weights without biases of each layer but the first, `(P, units, units below)`; views."""
+    return [weight[:, :, :-1] for weight in network_weights[1:]]
 
 
 def pre_activations(weight: Tensor, samples: Tensor) -> Tensor:

@@ -147,26 +147,29 @@ class ResidualBatch:
             h += torch.baddbmm(second[:, :, -1:], second[:, :, :-1], u).tanh_()
         return self._readout.predict(self._top, h)
 
-    def backprop_credits(self, labels: Tensor) -> list[Tensor]:
-        """The credits that make the update backpropagation's: −∂(cross-entropy)/∂(block output).
+    def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Credits of the first layer and the blocks' outputs, see `MLPBatch.feedback_credits`.
+
+        Feedback passes a block through both of its layers, and around them as it is.
 
         Args:
-            labels: one-hot or smoothed, shape `(classes, N)` or `(P, classes, N)`.
+            error: at the outputs' pre-activations, `(P, classes, N)`.
+            weights: of the feedback, `(P, units, units below)`: through W₁ and W₂ of each block,
+                and from the outputs.
 
         Returns:
-            One tensor per entry of `credit_sizes`, shape `(P, units, N)`.
+            One tensor per entry of `credit_sizes` but the last, shape `(P, units, N)`.
         """
 
         def back(layer: int, error: Tensor) -> Tensor:
-            return product(self.weights[layer][:, :, :-1].transpose(1, 2), error)
+            return product(weights[layer].transpose(1, 2), error)
 
-        credits, error = self._readout.backprop(labels)
         credit = back(-1, error)
-        credits.insert(0, credit)
+        credits = [credit]
         for block in reversed(range(self.blocks)):
             u, v = self._inner[block][:, :-1], self._added[block]
-            inside = back(2 + 2 * block, credit * (1 - v**2))
-            credit = credit + back(1 + 2 * block, inside * (1 - u**2))
+            inside = back(1 + 2 * block, credit * (1 - v**2))
+            credit = credit + back(2 * block, inside * (1 - u**2))
             credits.insert(0, credit)
         return credits
 

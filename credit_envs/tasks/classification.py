@@ -1,6 +1,6 @@
 """Classifying images: perceptrons (TDCA, Fig. 4), convolutional and residual networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from credit_envs.networks import (
     SharedInputs,
     SharedPatches,
     diffusion_kernel,
+    forward_weights,
     image_patches,
     make_optimizer,
 )
@@ -325,16 +326,26 @@ class ClassificationTask(Task):
         guesses = {"loss": self.guess_loss, "accuracy": 1 / self.num_classes}
         return guesses | ({"held_out_loss": self.guess_loss} if self._num_held_out else {})
 
-    def backprop_credits(self, labels: Tensor | None = None) -> Tensor:
-        """The credits that equal backpropagation, shape `(P, num_samples, neurons)`.
+    @property
+    def forward_weights(self) -> list[Tensor]:
+        """Weights without biases of each layer but the first, `(P, units, units below)`; views."""
+        return forward_weights(self.network.weights)
+
+    def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Credits of the hidden layers, by feedback from layer to layer.
+
+        The error of a layer goes down through feedback weights, which gives the credits of the
+        layer below, and on down once it is gated by f′ there. Through the network's own weights,
+        an error −∂L/∂(pre-activations) of any loss L gives credits −∂L/∂(activity).
 
         Args:
-            labels: probability of each class that the cross-entropy asks for, shape
-                `(P, num_samples, classes)`, such as smoothed labels; None: the labels themselves.
+            error: at the outputs' pre-activations, `(P, num_samples, classes)`.
+            weights: of the feedback, shaped as `forward_weights`.
+
+        Returns:
+            `(P, num_samples, hidden neurons)`; of a convolution, a credit for every position.
         """
-        one_hot = self._answers[:, self.num_classes :]
-        targets = one_hot if labels is None else labels.transpose(1, 2)
-        credits = self.network.backprop_credits(targets)
+        credits = self.network.feedback_credits(error.transpose(1, 2), weights)
         return torch.cat(credits, dim=1).transpose(1, 2)
 
     # ------------------------------------------------------------------ scoring

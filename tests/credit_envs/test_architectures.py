@@ -96,7 +96,9 @@ def test_backprop_policy_is_backpropagation(architecture: str, seeds: list[int])
     assert isinstance(task, ClassificationTask)
     assert task.inputs is not None
     for _ in range(NUM_UPDATES):
-        credits = task.network.backprop_credits(observation[:, :, CLASSES:].transpose(1, 2))
+        probabilities, labels = observation.transpose(1, 2).split(CLASSES, dim=1)
+        credits = task.network.feedback_credits(labels - probabilities, task.forward_weights)
+        credits.append(labels / probabilities)
         gradients = task.network.local_gradients(task.inputs, credits, 1.0)
         expected = [w + 0.5 * g for w, g in zip(task.network.weights, gradients, strict=True)]
         observation = env.step_tensors(policy.act(observation)).observation

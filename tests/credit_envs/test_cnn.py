@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference_inner_loop import CreditRule, ReferenceNetwork
-from credit_envs.networks import Inputs, OptimizerName, OwnInputs, make_optimizer
+from credit_envs.networks import Inputs, OptimizerName, OwnInputs, forward_weights, make_optimizer
 from credit_envs.networks.cnn import CNNBatch, SharedPatches, image_patches
 from tests.credit_envs.made_up import fill_like_kaiming, random
 
@@ -149,7 +149,9 @@ def test_backprop_credits_are_backpropagation(
     inputs = make_inputs(images)
     for _ in range(NUM_UPDATES):
         network.forward(inputs)
-        credits = network.backprop_credits(one_hot.T)
+        error = one_hot.T - network.probabilities
+        credits = network.feedback_credits(error, forward_weights(network.weights))
+        credits.append(one_hot.T / network.probabilities)
         assert credits[0].shape == (NUM_NETWORKS, FILTERS * POSITIONS, NUM_SAMPLES)
         inner.step(network.local_gradients(inputs, credits, 1.0))
     for index, reference in enumerate(expected):

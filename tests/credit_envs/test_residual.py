@@ -11,6 +11,7 @@ from credit_envs.networks import (
     OptimizerName,
     OwnInputs,
     SharedInputs,
+    forward_weights,
     make_optimizer,
 )
 from credit_envs.networks.residual import ResidualBatch
@@ -162,7 +163,9 @@ def test_backprop_credits_are_backpropagation(
     samples, one_hot = in_order(inputs, samples), in_order(inputs, one_hot)
     for _ in range(NUM_UPDATES):
         network.forward(inputs)
-        credits = network.backprop_credits(one_hot)
+        error = one_hot - network.probabilities
+        credits = network.feedback_credits(error, forward_weights(network.weights))
+        credits.append(one_hot / network.probabilities)
         assert tuple(credit.shape[1] for credit in credits) == network.credit_sizes
         inner.step(network.local_gradients(inputs, credits, 1.0), inputs.norm)
     for index, reference in enumerate(expected):
