@@ -208,8 +208,7 @@ def apply_rule(run: Run) -> int:
     agent, env_id = AGENTS[run.config["agent"]], run.config["env"]
     recipe = Recipe(generations=0)
     kwargs = dict(run.config["env_kwargs"])
-    if run.config["agent"] == "backprop":
-        kwargs.setdefault("init", "kaiming")
+    kwargs.setdefault("init", agent.init)
     policy = rule_policy(agent, env_id, kwargs)
     with console.status("") as status:
         report = image_report(

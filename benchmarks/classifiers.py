@@ -1,8 +1,9 @@
 """What the tables on classification share: methods, their tuning, and the layout of the paper.
 
 Every method trains bottom-up networks with the same inner optimiser. Its learning rate, its weight
-decay and, for backpropagation, its label smoothing are those that do best on validation images.
-Where a life takes minutes, with more than 10,000 images, they are fewer to choose from.
+decay and, if it is a rule that learns from labels, its label smoothing are those that do best on
+validation images. Where a life takes minutes, with more than 10,000 images, they are fewer to
+choose from.
 """
 
 import hashlib

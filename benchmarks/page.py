@@ -30,7 +30,7 @@ made from their results files by `python -m benchmarks.page`. A dash is a cell t
 computed.
 
 All methods train the same bottom-up networks with Adam and a clip of the gradient's norm at 1, each
-with the learning rate and weight decay (backpropagation, DFA and DRTP: label smoothing, too) that
+with the learning rate and weight decay (rules that learn from labels: label smoothing, too) that
 do best on validation images. Up to 10,000 images, networks are trained on fresh subsets: images
 that no outer loop has seen. "TDCA, start" is the network that evolution starts from, which does
 feedback alignment; what evolution adds is the difference to it. The networks were evolved at 1,000

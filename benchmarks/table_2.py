@@ -2,7 +2,8 @@
 
 "Deep FC" has four hidden layers of 100 neurons. "Deep CNN", on 10,000 images, has a convolution of
 16 filters (5 × 5, stride 2) and three dense layers, the last being the output; the paper does not
-say how many filters.
+say how many filters. At 1,000 images and 20 updates, which the paper has not, also FA, here another
+rule than DFA, and DeepAGREL, which learns from reward alone.
 """
 
 import sys
@@ -44,7 +45,9 @@ def block(
         [
             row("Kaiming BP", "Kaiming BP"),
             row("Zero BP", "zero BP"),
+            *([] if paper else [row("FA", "FA")]),
             row("DFA", "DFA"),
+            *([] if paper else [row("DeepAGREL", "DeepAGREL")]),
             row("TDCA, start", START),
             row("TDCA", evolved),
         ],

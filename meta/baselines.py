@@ -8,10 +8,18 @@ import gymnasium
 import torch
 from gymnasium.spaces import Box
 
-from agents import BackpropPolicy, CreditPolicy, DFAPolicy, DRTPPolicy
+from agents import (
+    BackpropPolicy,
+    CreditPolicy,
+    DeepAGRELCreditPolicy,
+    DFAPolicy,
+    DRTPPolicy,
+    FAPolicy,
+)
 from agents.rules import RulePolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
+from credit_envs.tasks.classification import Init
 from meta.tuning import Score, Split, split_images, tuned_score
 
 
@@ -20,14 +28,18 @@ class Rule:
     """A known rule and the initial weights it starts from."""
 
     policy_class: type[RulePolicy]
-    init: str
+    init: Init
 
 
 RULES: Mapping[str, Rule] = {
     "Kaiming BP": Rule(BackpropPolicy, "kaiming"),
     "zero BP": Rule(BackpropPolicy, "near-zero"),
+    # From zero weights, with one hidden layer, it is DFA.
+    "FA": Rule(FAPolicy, "kaiming"),
     "DFA": Rule(DFAPolicy, "zero"),
     "DRTP": Rule(DRTPPolicy, "zero"),
+    # From near zero all answers stay alike for too long, and zero it cannot leave.
+    "DeepAGREL": Rule(DeepAGRELCreditPolicy, "kaiming"),
 }
 """The baselines of classification tasks."""
 

@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents import BackpropPolicy, DFAPolicy, DRTPPolicy, TDCAPolicy, TDCARNNPolicy
+from agents import (
+    BackpropPolicy,
+    DeepAGRELCreditPolicy,
+    DFAPolicy,
+    DRTPPolicy,
+    FAPolicy,
+    TDCAPolicy,
+    TDCARNNPolicy,
+)
 from agents.rules import RulePolicy
 from agents.tdca import TopDownPolicy
+from credit_envs.tasks.classification import Init
 
 SURFACES = ("CreditAssign-Gaussian-v0", "CreditAssign-MultiGaussian-v0")
 IMAGES = (
@@ -27,12 +36,14 @@ class Agent:
         default_env: where it goes if no environment is named.
         envs: where it fits.
         summary: one line of help.
+        init: of a rule's bottom-up networks, unless the user says else.
     """
 
     policy_class: type[TopDownPolicy] | type[RulePolicy]
     default_env: str
     envs: tuple[str, ...]
     summary: str
+    init: Init = "zero"
 
     @property
     def learns(self) -> bool:
@@ -54,10 +65,22 @@ AGENTS: Mapping[str, Agent] = {
         "recurrent top-down network, evolved by PGPE",
     ),
     "backprop": Agent(
-        BackpropPolicy, "CreditAssign-MNIST-v0", IMAGES, "backpropagation, the yardstick"
+        BackpropPolicy,
+        "CreditAssign-MNIST-v0",
+        IMAGES,
+        "backpropagation, the yardstick",
+        init="kaiming",
     ),
+    "fa": Agent(FAPolicy, "CreditAssign-MNIST-v0", IMAGES, "feedback alignment", init="kaiming"),
     "dfa": Agent(DFAPolicy, "CreditAssign-MNIST-v0", IMAGES, "direct feedback alignment"),
     "drtp": Agent(DRTPPolicy, "CreditAssign-MNIST-v0", IMAGES, "direct random target projection"),
+    "deepagrel": Agent(
+        DeepAGRELCreditPolicy,
+        "CreditAssign-MNIST-v0",
+        IMAGES,
+        "DeepAGREL's rule, which learns from reward alone",
+        init="kaiming",
+    ),
 }
 """Agents by their name on the command line."""
 

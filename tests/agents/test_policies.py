@@ -12,8 +12,10 @@ from torch import nn
 
 from agents import (
     BackpropPolicy,
+    DeepAGRELCreditPolicy,
     DFAPolicy,
     DRTPPolicy,
+    FAPolicy,
     TDCAActorCriticPolicy,
     TDCAPolicy,
     TDCARNNPolicy,
@@ -320,7 +322,9 @@ def test_rules_take_smoothed_labels(policy_class):
     assert not torch.allclose(smoothed.act(observation), plain.act(observation))
 
 
-@pytest.mark.parametrize("policy_class", [BackpropPolicy, DFAPolicy, DRTPPolicy])
+@pytest.mark.parametrize(
+    "policy_class", [BackpropPolicy, FAPolicy, DFAPolicy, DRTPPolicy, DeepAGRELCreditPolicy]
+)
 def test_rules_teach(make_vec, policy_class):
     env = make_vec("CreditAssign-Images-v0", 2, num_samples=60, num_updates=15, init="kaiming")
     policy = policy_class(env.single_observation_space, env.single_action_space)
@@ -395,6 +399,8 @@ def test_actor_critic_distribution(make_vec):
         (TDCARNNPolicy, SEEN, ACTED, "use TDCAPolicy where every row has credits of its own"),
         (DFAPolicy, EPISODE, CREDITS, "DFAPolicy is a rule for classification tasks"),
         (BackpropPolicy, EPISODE, CREDITS, "BackpropPolicy is a rule for classification tasks"),
+        (FAPolicy, EPISODE, CREDITS, "FAPolicy is a rule for classification tasks"),
+        (DeepAGRELCreditPolicy, EPISODE, CREDITS, "is a rule for classification tasks"),
         (TDCAPolicy, SEEN, spaces.Discrete(3), "must be a Box, not Discrete"),
         (TDCARNNPolicy, EPISODE, spaces.Discrete(3), "must be a Box, not Discrete"),
         (DRTPPolicy, SEEN, spaces.Discrete(3), "must be a Box, not Discrete"),
@@ -430,6 +436,13 @@ def test_actor_critic_on_spaces_that_do_not_fit():
         (BackpropPolicy, {"label_smoothing": -0.1}, "label_smoothing=-0.1 must be .* at least 0"),
         (DFAPolicy, {"label_smoothing": float("nan")}, "label_smoothing=nan must be a number"),
         (DRTPPolicy, {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+        (FAPolicy, {"seed": 0.5}, "seed=0.5 must be a whole number of at least 0"),
+        (FAPolicy, {"label_smoothing": 1.0}, "label_smoothing=1.0 must be .* below 1"),
+        (FAPolicy, {"credit_scale": 0}, "credit_scale=0 must be a finite number above 0"),
+        (DeepAGRELCreditPolicy, {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+        (DeepAGRELCreditPolicy, {"epsilon": 1.1}, "epsilon=1.1 must be a number from 0 to 1"),
+        (DeepAGRELCreditPolicy, {"feedback": "fixd"}, "did you mean 'fixed'"),
+        (DeepAGRELCreditPolicy, {"credit_scale": 0}, "credit_scale=0 must be a finite number"),
     ],
 )
 def test_settings_out_of_range(policy_class, settings, message):
@@ -443,14 +456,28 @@ def test_observation_of_another_shape():
         TDCAPolicy(SEEN, ACTED).predict(np.zeros((ROWS, 5), dtype=np.float32))
 
 
-def test_backprop_needs_an_environment_that_fits(make_vec):
-    policy = BackpropPolicy(SEEN, ACTED)
-    with pytest.raises(RuntimeError, match=r"call attach\(env\) first"):
+def test_deepagrel_has_no_target_to_smooth():
+    with pytest.raises(TypeError, match="label_smoothing"):
+        DeepAGRELCreditPolicy(SEEN, ACTED, label_smoothing=0.1)
+    assert not hasattr(DeepAGRELCreditPolicy(SEEN, ACTED), "smoothed")
+
+
+@pytest.mark.parametrize("policy_class", [BackpropPolicy, FAPolicy, DeepAGRELCreditPolicy])
+def test_feedback_needs_an_environment_that_fits(make_vec, policy_class):
+    policy = policy_class(SEEN, ACTED)
+    with pytest.raises(RuntimeError, match=rf"{policy_class.__name__} .* call attach\(env\) first"):
         policy.predict(np.zeros(SEEN.shape, dtype=np.float32))
     with pytest.raises(ValueError, match="needs a classification task"):
         policy.attach(make_vec("CreditAssign-CartPole-v0", 1))
     with pytest.raises(ValueError, match='credit="neurons"'):
         policy.attach(make_vec("CreditAssign-Images-v0", 1, credit="groups", credit_groups=2))
+
+    env = make_vec("CreditAssign-Images-v0", 2)
+    policy = policy_class(env.single_observation_space, env.single_action_space)
+    policy.attach(env)
+    observation, _ = env.reset(seed=0)
+    with pytest.raises(ValueError, match="1 observations for the 2 networks"):
+        policy.predict(observation[0])
 
 
 @pytest.mark.slow

@@ -11,7 +11,14 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common import env_checker as sb3_env_checker
 from torch import Tensor
 
-from agents import BackpropPolicy, DFAPolicy, DRTPPolicy, TDCAPolicy
+from agents import (
+    BackpropPolicy,
+    DeepAGRELCreditPolicy,
+    DFAPolicy,
+    DRTPPolicy,
+    FAPolicy,
+    TDCAPolicy,
+)
 from benchmarks.reference_inner_loop import reference_life, weights_of
 from credit_envs.complexity import num_parameters, top_down_complexity
 from credit_envs.environment import CreditAssignVectorEnv
@@ -186,16 +193,19 @@ def test_pictures(make):
     assert not np.array_equal(env.render(), first)
 
 
-@pytest.mark.parametrize("policy_class", [BackpropPolicy, DFAPolicy, DRTPPolicy])
+@pytest.mark.parametrize(
+    "policy_class", [BackpropPolicy, DFAPolicy, DRTPPolicy, FAPolicy, DeepAGRELCreditPolicy]
+)
 def test_rules_refuse(make, policy_class):
     env = make(IMAGES, credit="parameters")
     with pytest.raises(ValueError, match=r'a row per sample, .* take credit="neurons"'):
         policy_class(env.observation_space, env.action_space)
 
 
-def test_backprop_refuses_an_environment_of_parameters(make, make_vec):
+@pytest.mark.parametrize("policy_class", [BackpropPolicy, FAPolicy, DeepAGRELCreditPolicy])
+def test_feedback_refuses_an_environment_of_parameters(make, make_vec, policy_class):
     neurons = make(IMAGES)
-    policy = BackpropPolicy(neurons.observation_space, neurons.action_space)
+    policy = policy_class(neurons.observation_space, neurons.action_space)
     with pytest.raises(ValueError, match='credit="neurons"'):
         policy.attach(make_vec(IMAGES, 2, credit="parameters"))
 

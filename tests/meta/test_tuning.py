@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import BackpropPolicy, DFAPolicy, TDCAPolicy
+from agents import BackpropPolicy, DeepAGRELCreditPolicy, DFAPolicy, TDCAPolicy
 from meta import tuning
-from meta.baselines import rule_scores, spaces
+from meta.baselines import RULES, rule_scores, spaces
 from meta.evaluation import evaluate
 from meta.tuning import LEARNING_RATES, Tuned, score, split_images, tune, tuned_score, validated
 
@@ -162,10 +162,19 @@ def test_validated_settings_are_those_of_the_tuner():
     assert tuned.validation_accuracy != pytest.approx(tested, abs=1e-6)
 
 
-def test_only_rules_take_smoothed_labels():
-    policy = TDCAPolicy(*spaces(DIGITS, SMALL))
-    with pytest.raises(ValueError, match="leave it at 0"):
-        score("TDCA", policy, DIGITS, SMALL, SPLIT.fresh_range, Tuned(0.1, 0.0, 0.1), [0])
+@pytest.mark.parametrize("policy_class", [TDCAPolicy, DeepAGRELCreditPolicy])
+def test_only_rules_that_learn_from_labels_take_smoothed_ones(policy_class):
+    policy = policy_class(*spaces(DIGITS, SMALL))
+    with pytest.raises(ValueError, match=f"not {policy_class.__name__}; leave it at 0"):
+        score("some", policy, DIGITS, SMALL, SPLIT.fresh_range, Tuned(0.1, 0.0, 0.1), [0])
+
+
+def test_no_smoothing_is_tried_without_labels(monkeypatch):
+    lived = pretend(monkeypatch, quadratic)
+    policy = DeepAGRELCreditPolicy(*spaces(DIGITS, SMALL))
+    tuned = tune(policy, DIGITS, SMALL, SPLIT, [0], regularise=True)
+    assert tuned == Tuned(0.05, 0.01, validation_accuracy=2.0)
+    assert {settings.label_smoothing for settings, _ in lived} == {0.0}
 
 
 def test_backprop_alone_is_regularised(monkeypatch):
@@ -174,8 +183,10 @@ def test_backprop_alone_is_regularised(monkeypatch):
     assert {s.method: s.tuned.weight_decay for s in scores} == {
         "Kaiming BP": 0.01,
         "zero BP": 0.01,
+        "FA": 0.0,
         "DFA": 0.0,
         "DRTP": 0.0,
+        "DeepAGREL": 0.0,
         "Kaiming BP, Adam": 0.01,
         "zero BP, Adam": 0.01,
     }
@@ -189,7 +200,7 @@ def test_rules_keep_to_neurons(monkeypatch, credit):
     monkeypatch.setattr(tuning, "LABEL_SMOOTHINGS", ())
     neurons = {**SMALL, "optimizer": "sgd"}
     forms = neurons, {**neurons, "credit": credit, "credit_groups": 4, "credit_scale": 2.0}
-    one, other = (rule_scores(DIGITS, kwargs, SPLIT, [0], [1])[:4] for kwargs in forms)
+    one, other = (rule_scores(DIGITS, kwargs, SPLIT, [0], [1])[: len(RULES)] for kwargs in forms)
     for ours, theirs in zip(one, other, strict=True):
         np.testing.assert_allclose(ours.curve, theirs.curve, atol=0.05)
         assert ours.tuned.learning_rate == theirs.tuned.learning_rate
