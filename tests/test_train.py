@@ -98,7 +98,7 @@ def test_images_stand_beside_the_baselines(tmp_path, capsys):
 def test_policy_and_outer_loop_as_asked_for_and_several_environments(tmp_path, capsys):
     """Everything of a run in two environments comes twice, and resumes as it was asked for."""
     asked = ["--policy-kwargs", "hidden_sizes=(10,)", "start=feedback-alignment"]
-    asked += ["--pgpe-kwargs", "population_size=4", "resample_lives=False"]
+    asked += ["--learner-kwargs", "population_size=4", "resample_lives=False"]
     asked += ["--env-kwargs", "num_samples=50", "num_updates=2", "hidden_sizes=(8,)"]
     arguments = ["--agent", "tdca-mlp", "--env", DIGITS, "CreditAssign-MNIST-v0", *asked]
     arguments += ["--workers", "0", "--generations", "2"]
@@ -149,16 +149,16 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--env-kwargs", "num_updates"], "name=value"),
         ([*QUICK, "1", "--policy-kwargs", "hiden_sizes=(3,)"], "did you mean 'hidden_sizes'"),
         ([*QUICK, "1", "--policy-kwargs", "hidden_sizes=(0,)"], "at least 1"),
-        ([*QUICK, "1", "--pgpe-kwargs", "population_size=7"], "even"),
-        ([*QUICK, "1", "--pgpe-kwargs", "seed=7"], "no 'seed'"),
-        ([*QUICK, "1", "--pgpe-kwargs", "lives"], "--pgpe-kwargs takes name=value"),
+        ([*QUICK, "1", "--learner-kwargs", "population_size=7"], "even"),
+        ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
+        ([*QUICK, "1", "--learner-kwargs", "lives"], "--learner-kwargs takes name=value"),
         (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
         (["--agent", "dfa", "--env", DIGITS, "CreditAssign-MNIST-v0"], "name one"),
         (["--agent", "tdca-mlp", "--env", DIGITS, DIGITS], "more than once"),
         ([*QUICK, "1", "--device", "toaster"], "toaster"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
-        (["--resume", "somewhere", "--pgpe-kwargs", "lives=2"], "leave it out"),
+        (["--resume", "somewhere", "--learner-kwargs", "lives=2"], "leave it out"),
         (
             [
                 "--agent",

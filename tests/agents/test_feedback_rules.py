@@ -242,7 +242,9 @@ def test_fixed_feedback_is_drawn_from_the_seed(
     before = torch.get_rng_state()
     one, same, other = (attached(FAPolicy, env, seed=seed)._fixed_weights for seed in (1, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
-    assert one is not None and same is not None and other is not None
+    assert one is not None
+    assert same is not None
+    assert other is not None
     for first, second, third, own in zip(one, same, other, env.task.forward_weights, strict=True):
         assert torch.equal(first, second)
         assert not torch.equal(first, third)
@@ -267,7 +269,8 @@ def test_deepagrel_learns_from_reward_alone(feedback: str) -> None:
     labels = observation[..., CLASSES:].argmax(-1)
     chosen = choices(action)
     wrong = chosen != labels
-    assert wrong.any() and not wrong.all()
+    assert wrong.any()
+    assert not wrong.all()
     others = torch.where(wrong, 3 - chosen - labels, labels)
     observation[..., CLASSES:] = functional.one_hot(others, CLASSES)
     assert (others != labels).any()
