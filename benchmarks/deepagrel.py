@@ -23,8 +23,6 @@ from meta.trials import Plan
 FILE = "deepagrel"
 CHECKPOINTS = Path("runs/deepagrel")
 POLICIES = {"Full": "MlpPolicy", "Conv": "CnnPolicy", "LocCon": "LocConPolicy"}
-RATES: Mapping[str, float] = {"Full": 0.5, "Conv": 1.0, "LocCon": 1.0}
-"""DeepAGREL's α by first layer."""
 RULES = ("DeepAGREL", "Error-BP")
 """Those of the paper; FA and DFA besides on demand."""
 _TUNING_SEED = 1000
@@ -200,7 +198,7 @@ def tuning_jobs(network: Network, rule: str, extent: Extent) -> list[Job]:
 def tuned_rate(file: ResultsFile, network: Network, rule: str, extent: Extent) -> float | None:
     """The rate that a rule learns at; None before it has been tuned."""
     if rule == "DeepAGREL":
-        return RATES[network.first_layer]
+        return trials.RULES[rule].rates[POLICIES[network.first_layer]]
     cells = [file.cells.get(each.key) for each in tuning_jobs(network, rule, extent)]
     if not all(cells):
         return None

@@ -104,7 +104,7 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         type=positive,
         metavar="N",
         help=f"of learning from trials, unless held-out accuracy has not risen for {PATIENCE} "
-        f"(default: {EPOCHS})",
+        f"(default: {EPOCHS}; {DIGITS_EPOCHS} for Digits)",
     )
     add("--seed", type=natural, metavar="N", help="of everything drawn (default: 0)")
     add(
@@ -134,8 +134,8 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
     return arguments
 
 
-EPOCHS, PATIENCE = 20, 20
-"""Of learning from trials."""
+EPOCHS, DIGITS_EPOCHS, PATIENCE = 20, 60, 20
+"""Of learning from trials; Digits are few."""
 
 FIXED_BY_RUN = (
     "agent",
@@ -297,7 +297,7 @@ def trial_plan(config: Mapping[str, Any]) -> Plan:
         rule,
         config["env"],
         config["policy"] or "MlpPolicy",
-        epochs=config["epochs"] or EPOCHS,
+        epochs=config["epochs"] or (DIGITS_EPOCHS if "Digits" in config["env"] else EPOCHS),
         patience=PATIENCE,
         seed=config["seed"],
         env_kwargs=config["env_kwargs"],

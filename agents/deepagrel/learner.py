@@ -102,6 +102,7 @@ class TrialLearner(BaseAlgorithm):
         held_out_accuracies: after each epoch, by `EarlyStopping`.
         test_accuracies: likewise, if it is given test images.
         best_weights: those of the highest of them, in a row, `(d,)`.
+        learning_seconds: CPU seconds spent in learning, without callbacks.
 
     Raises:
         ValueError: bad arguments, or an environment of another kind.
@@ -169,6 +170,7 @@ class TrialLearner(BaseAlgorithm):
         self.history: list[list[float]] = []
         self.held_out_accuracies: list[float] = []
         self.test_accuracies: list[float] = []
+        self.learning_seconds = 0.0
         self._unlearned: list[Trials] = []
         self._env_state: Any = None
         if self.env is not None and (seed is not None or self.env_id is not None):
@@ -272,6 +274,7 @@ class TrialLearner(BaseAlgorithm):
             self._unlearned.clear()
             self._sums.zero_()
             self.history.clear()
+            self.learning_seconds = 0.0
         total_timesteps, callbacks = self._setup_learn(
             total_timesteps,
             callback,
@@ -280,6 +283,7 @@ class TrialLearner(BaseAlgorithm):
             progress_bar,
         )
         callbacks.on_training_start(locals(), globals())
+        started = time.process_time()
         while self.num_timesteps < total_timesteps or self._unlearned:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             activities, masks, chosen = self._answer()
@@ -299,9 +303,11 @@ class TrialLearner(BaseAlgorithm):
             self._learn_from(trials, activities)
             if self._unlearned == [] and self._n_updates % log_interval == 0:
                 self._log()
+            self.learning_seconds += time.process_time() - started
             callbacks.update_locals(locals())
             if not callbacks.on_step():
                 break
+            started = time.process_time()
         callbacks.on_training_end()
         return self
 

@@ -68,7 +68,10 @@ def test_an_interrupted_network_ends_as_if_it_had_not_been(rule: str, tmp_path: 
     assert 0 < part.num_timesteps < 2500
     learn(part, plan, checkpoint)
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(part), strict=True))
-    assert scores(whole) == scores(part)
+    ours, theirs = scores(whole), scores(part)
+    assert ours.pop("learning_seconds") > 0
+    assert theirs.pop("learning_seconds") > 0
+    assert ours == theirs
 
 
 def test_what_is_over_is_not_learned_on(tmp_path: Path) -> None:
