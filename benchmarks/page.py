@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks import (
     deepagrel,
+    deepagrel_skipping,
     deepagrel_table_1,
     table_1,
     table_2,
@@ -98,6 +99,13 @@ def deep_agrel() -> str:
         f"{table.render(ResultsFile(deepagrel.FILE), deepagrel.Extent())}\n",
     ]
     parts += [figure(name, title) for name, title in DEEPAGREL_FIGURES.items() if is_drawn(name)]
+    skipping = deepagrel_skipping
+    parts += [
+        "## Learning only from surprise\n",
+        f"`python -m benchmarks.{skipping.NAME}`\n",
+        f"{(skipping.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
+        f"{skipping.render(ResultsFile(skipping.NAME))}\n",
+    ]
     return "\n".join(parts)
 
 

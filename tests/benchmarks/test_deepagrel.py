@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import deepagrel, deepagrel_figure_3, deepagrel_table_1
+from benchmarks import (
+    deepagrel,
+    deepagrel_figure_3,
+    deepagrel_skipping,
+    deepagrel_table_1,
+)
 from benchmarks.deepagrel import NETWORKS, Extent, Network, cells, jobs, tuned_rate, tuning_jobs
 from benchmarks.results import Job, ResultsFile
 from credit_envs.datasets import load
@@ -124,6 +129,19 @@ def test_commands(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
         deepagrel_table_1.main(["--only", "MNIST Fool"])
     assert leave.value.code == 2
     assert "invalid choice: 'MNIST Fool'" in capsys.readouterr().err
+
+
+def test_what_skipping_saves(tmp_path: Path) -> None:
+    file = ResultsFile("skipping", folder=tmp_path)
+    for threshold, seconds in ((0.0, (10, 12)), (0.1, (5, 6))):
+        for job, each in zip(deepagrel_skipping.jobs(threshold, 2, 3), seconds, strict=True):
+            expected = {"skip_below": threshold} if threshold else {}
+            assert job.settings["learner_kwargs"] == expected
+            put(file, job, test=[0.8, 0.9], learning_seconds=each)
+    lines = deepagrel_skipping.render(file, 2, 3).splitlines()
+    assert lines[2] == "| none | 90.00 (0.00) | 11 (1) | 0 |"
+    assert lines[4] == "| 0.1 | 90.00 (0.00) | 6 (0) | 50 |"
+    assert lines[5] == "| 0.2 | – | – | – |"
 
 
 def test_a_damaged_checkpoint_ends_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:
