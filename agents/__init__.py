@@ -2,7 +2,7 @@
 
 from agents.agrel_rule import DeepAGRELCreditPolicy
 from agents.base import CreditPolicy
-from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping
+from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop
 from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy, FAPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from agents.vec_env import VectorEnvAdapter
@@ -16,6 +16,7 @@ __all__ = [
     "DeepAGRELCreditPolicy",
     "DeepAGRELPolicy",
     "EarlyStopping",
+    "ErrorBackprop",
     "FAPolicy",
     "TDCAActorCriticPolicy",
     "TDCAPolicy",

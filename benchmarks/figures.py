@@ -108,13 +108,16 @@ def chosen_data(arguments: argparse.Namespace, known: Iterable[str]) -> list[str
     return data
 
 
-def run(parser: FigureParser, draw: Draw, argv: Sequence[str] | None) -> int:
+def run(
+    parser: FigureParser, draw: Draw, argv: Sequence[str] | None, file: str | None = None
+) -> int:
     """Run a figure's command line; returns the exit code.
 
     Args:
         parser: with the figure's own options.
         draw: makes the figure from the options; all it computes goes through the results file.
         argv: the command line; None: the process's own.
+        file: name of the results file; None: that of the figure.
     """
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -124,7 +127,7 @@ def run(parser: FigureParser, draw: Draw, argv: Sequence[str] | None) -> int:
     picture = folder / f"{parser.name}{'-quick' if quick else ''}.png"
 
     def work() -> None:
-        results = ResultsFile(parser.name, quick, kept)
+        results = ResultsFile(file or parser.name, quick, kept)
         with matplotlib.rc_context(STYLE):
             figure = draw(arguments, results)
             with atomic_path(picture) as unfinished:
@@ -164,6 +167,7 @@ def band(
     label: str | None = None,
     factor: float = 1.0,
     linestyle: str = "-",
+    width: float = 1.0,
 ) -> None:
     """A mean with its standard deviation around it.
 
@@ -175,8 +179,9 @@ def band(
         label: for the legend.
         factor: on the values; 100 for per cent.
         linestyle: of the line.
+        width: of the band, in standard deviations to each side.
     """
-    mean, std = factor * np.array(curve["mean"]), factor * np.array(curve["std"])
+    mean, std = factor * np.array(curve["mean"]), factor * width * np.array(curve["std"])
     axes.plot(x, mean, color=colour, label=label, linestyle=linestyle)
     axes.fill_between(np.asarray(x), mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 

@@ -1,6 +1,7 @@
 """Figures of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,23 @@ def accuracy_curves(scores: Sequence[Score]) -> Figure:
         mean, stdev = 100 * score.curve.mean(0), 100 * score.curve.std(0)
         _band(axes, update, mean, stdev, score.method, f"C{index}")
     axes.set(xlabel="update", ylabel="training accuracy / %", title="inner loop, fresh subsets")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return figure
+
+
+def learning_curves(scores: Mapping[str, Any]) -> Figure:
+    """Right answers by epoch of a network that learns from trials, as `meta.trials.scores`."""
+    figure, axes = _figure()
+    epoch = np.arange(1, scores["stopped_epoch"] + 1)
+    for name, label in (
+        ("reward_rate", "in learning"),
+        ("held_out", "held-out training images"),
+        ("test", "test images"),
+    ):
+        axes.plot(epoch, 100 * np.array(scores[name]), label=label)
+    axes.axvline(scores["best_epoch"], color="tab:gray", linewidth=1, label="weights kept")
+    axes.set(xlabel="epoch", ylabel="right answers / %", title="learning from trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure

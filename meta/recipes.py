@@ -25,6 +25,13 @@ IMAGES = (
     "CreditAssign-CIFAR10-v0",
 )
 CONTROL = ("CreditAssign-CartPole-v0", "CreditAssign-ReversedCartPole-v0")
+BANDITS = (
+    "ClassificationBandit-Digits-v0",
+    "ClassificationBandit-MNIST-v0",
+    "ClassificationBandit-FashionMNIST-v0",
+    "ClassificationBandit-CIFAR10-v0",
+    "ClassificationBandit-CIFAR100-v0",
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +39,12 @@ class Agent:
     """A kind of agent on the command line.
 
     Attributes:
-        policy_class: what chooses the credits.
+        policy_class: what chooses the credits, in environments where credits are actions.
         default_env: where it goes if no environment is named.
         envs: where it fits.
         summary: one line of help.
         init: of a rule's bottom-up networks, unless the user says else.
+        trial_rule: what learns from trials in `BANDITS`, of `meta.trials.RULES`.
     """
 
     policy_class: type[TopDownPolicy] | type[RulePolicy]
@@ -44,6 +52,7 @@ class Agent:
     envs: tuple[str, ...]
     summary: str
     init: Init = "zero"
+    trial_rule: str | None = None
 
     @property
     def learns(self) -> bool:
@@ -67,19 +76,34 @@ AGENTS: Mapping[str, Agent] = {
     "backprop": Agent(
         BackpropPolicy,
         "CreditAssign-MNIST-v0",
-        IMAGES,
+        IMAGES + BANDITS,
         "backpropagation, the yardstick",
         init="kaiming",
+        trial_rule="Error-BP",
     ),
-    "fa": Agent(FAPolicy, "CreditAssign-MNIST-v0", IMAGES, "feedback alignment", init="kaiming"),
-    "dfa": Agent(DFAPolicy, "CreditAssign-MNIST-v0", IMAGES, "direct feedback alignment"),
+    "fa": Agent(
+        FAPolicy,
+        "CreditAssign-MNIST-v0",
+        IMAGES + BANDITS,
+        "feedback alignment",
+        init="kaiming",
+        trial_rule="FA",
+    ),
+    "dfa": Agent(
+        DFAPolicy,
+        "CreditAssign-MNIST-v0",
+        IMAGES + BANDITS,
+        "direct feedback alignment",
+        trial_rule="DFA",
+    ),
     "drtp": Agent(DRTPPolicy, "CreditAssign-MNIST-v0", IMAGES, "direct random target projection"),
     "deepagrel": Agent(
         DeepAGRELCreditPolicy,
-        "CreditAssign-MNIST-v0",
-        IMAGES,
-        "DeepAGREL's rule, which learns from reward alone",
+        "ClassificationBandit-MNIST-v0",
+        BANDITS + IMAGES,
+        "DeepAGREL: learns from reward alone, by a local rule",
         init="kaiming",
+        trial_rule="DeepAGREL",
     ),
 }
 """Agents by their name on the command line."""

@@ -12,12 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from agents import BackpropPolicy, CreditPolicy
+from agents.deepagrel import TrialLearner
 from credit_envs.tasks.surfaces import SurfaceTask
 from meta.baselines import image_task, rule_scores
 from meta.climbing import GRID, climb
 from meta.evaluation import evaluate
-from meta.figures import accuracy_curves, control_conditions, credit_field
+from meta.figures import accuracy_curves, control_conditions, credit_field, learning_curves
 from meta.replay import replay_in_gymnasium
+from meta.trials import scores
 from meta.tuning import Split, Tuned, score, tuned_score
 
 FRESH_LIFE = 2**40
@@ -198,6 +200,30 @@ def image_report(
         ],
     }
     return Report(table, results, {"accuracy.png": accuracy_curves(scores)})
+
+
+def trial_report(model: TrialLearner, name: str, env_id: str) -> Report:
+    """How a network answers that has learned from trials.
+
+    Args:
+        model: has measured itself on held-out and test images after every epoch.
+        name: of what learned, in the table.
+        env_id: of the bandit.
+    """
+    result = scores(model)
+    dataset = model.make_env().get_attr("dataset")[0]
+    table = Table(
+        title=f"{env_id}: right answers, %",
+        caption=f"data: {dataset.name}; the weights kept are those of the best epoch, by held-out "
+        f"training images; learning ended after epoch {result['stopped_epoch']}",
+    )
+    for column in ("agent", "best epoch", "in learning", "held out", "test"):
+        table.add_column(column, justify="left" if column == "agent" else "right")
+    best = result["best_epoch"]
+    rates = (result["reward_rate"][best - 1], result["held_out"][best - 1], result["test_accuracy"])
+    table.add_row(name, str(best), *(f"{100 * rate:.2f}" for rate in rates))
+    results = {"dataset": dataset.name, "dataset_is_complete": dataset.is_complete, **result}
+    return Report(table, results, {"learning.png": learning_curves(result)})
 
 
 def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:

@@ -12,12 +12,16 @@ import pytest
 import torch
 
 import train
+from agents import DeepAGREL
 from meta.baselines import RULES
 from meta.evaluation import evaluate
 from meta.pgpe import PGPE
 
 ROOT = Path(train.__file__).parent
 DIGITS = "CreditAssign-Digits-v0"
+BANDIT = "ClassificationBandit-Digits-v0"
+TRIALS = ["--agent", "deepagrel", "--env", BANDIT]
+SMALL = ["--policy-kwargs", "hidden_sizes=(20,)", "init_range=0.2"]
 QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
 
 
@@ -100,7 +104,7 @@ def test_images_stand_beside_the_baselines(tmp_path, capsys):
 def test_policy_and_outer_loop_as_asked_for_and_several_environments(tmp_path, capsys):
     """Everything of a run in two environments comes twice, and resumes as it was asked for."""
     asked = ["--policy-kwargs", "hidden_sizes=(10,)", "start=feedback-alignment"]
-    asked += ["--pgpe-kwargs", "population_size=4", "resample_lives=False"]
+    asked += ["--learner-kwargs", "population_size=4", "resample_lives=False"]
     asked += ["--env-kwargs", "num_samples=50", "num_updates=2", "hidden_sizes=(8,)"]
     arguments = ["--agent", "tdca-mlp", "--env", DIGITS, "CreditAssign-MNIST-v0", *asked]
     arguments += ["--workers", "0", "--generations", "2"]
@@ -120,6 +124,81 @@ def test_policy_and_outer_loop_as_asked_for_and_several_environments(tmp_path, c
     assert train.main(["--resume", str(run), "--workers", "0"]) == train.DONE
     after = json.loads((run / "results.json").read_text())
     assert before["environments"] == after["environments"]
+
+
+@pytest.mark.parametrize("agent", ["deepagrel", "backprop", "fa", "dfa"])
+def test_learning_from_trials_keeps_everything(agent, tmp_path, capsys):
+    arguments = ["--agent", agent, "--env", BANDIT, *SMALL, "--epochs", "3"]
+    assert train.main([*arguments, "--logdir", str(tmp_path)]) == train.DONE
+    folder = only_run(tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "model.zip", "results.json", "figures", "tensorboard"}
+    assert (folder / "figures" / "learning.png").exists()
+    results = json.loads((folder / "results.json").read_text())
+    assert results["dataset"] == "Digits"
+    assert len(results["held_out"]) == len(results["test"]) == 3
+    printed = capsys.readouterr().out
+    assert f"{100 * results['test_accuracy']:.2f}" in printed
+    assert agent in printed
+    before = results["held_out"], results["test"]
+    assert train.main(["--resume", str(folder)]) == train.DONE
+    again = json.loads((folder / "results.json").read_text())
+    assert (again["held_out"], again["test"]) == before
+
+
+def test_a_network_of_trials_that_is_killed_ends_the_same(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    arguments = [*TRIALS, *SMALL, "--epochs", "40"]
+    assert train.main([*arguments, "--logdir", str(whole)]) == 0
+    process = subprocess.Popen(
+        command(*arguments, "--logdir", str(killed)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(killed.glob("*/model.zip")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    folder = only_run(killed)
+    assert DeepAGREL.load(folder / "model.zip").num_timesteps < 40 * 1097
+    assert train.main(["--resume", str(folder)]) == 0
+    ends = [DeepAGREL.load(only_run(run) / "model.zip").policy for run in (whole, killed)]
+    for ours, theirs in zip(*(policy.parameters() for policy in ends), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_ctrl_c_in_trials_stops_after_a_checkpoint(tmp_path):
+    process = subprocess.Popen(
+        command(*TRIALS, *SMALL, "--epochs", "10000", "--logdir", str(tmp_path)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("*/model.zip")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == train.INTERRUPTED
+    folder = only_run(tmp_path)
+    assert f"--resume {folder}" in error
+    assert "Traceback" not in error
+    assert DeepAGREL.load(folder / "model.zip").num_timesteps > 0
+
+
+def test_a_network_of_trials_that_diverges_is_one_line(tmp_path, capsys):
+    arguments = [*TRIALS, *SMALL, "--learner-kwargs", "learning_rate=1e6"]
+    assert train.main([*arguments, "--logdir", str(tmp_path)]) == train.FAILED
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("train.py: the network has diverged")
+
+
+def test_deepagrel_chooses_credits_too(tmp_path, capsys):
+    arguments = ["--agent", "deepagrel", "--env", DIGITS, "--logdir", str(tmp_path)]
+    assert train.main([*arguments, "--env-kwargs", "num_samples=100", "num_updates=10"]) == 0
+    (row,) = json.loads((only_run(tmp_path) / "results.json").read_text())["rows"]
+    assert sum(row["test_accuracy"]) / 5 > 0.3
 
 
 def test_list_and_help_teach(capsys):
@@ -151,16 +230,31 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--env-kwargs", "num_updates"], "name=value"),
         ([*QUICK, "1", "--policy-kwargs", "hiden_sizes=(3,)"], "did you mean 'hidden_sizes'"),
         ([*QUICK, "1", "--policy-kwargs", "hidden_sizes=(0,)"], "at least 1"),
-        ([*QUICK, "1", "--pgpe-kwargs", "population_size=7"], "even"),
-        ([*QUICK, "1", "--pgpe-kwargs", "seed=7"], "no 'seed'"),
-        ([*QUICK, "1", "--pgpe-kwargs", "lives"], "--pgpe-kwargs takes name=value"),
+        ([*QUICK, "1", "--learner-kwargs", "population_size=7"], "even"),
+        ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
+        ([*QUICK, "1", "--learner-kwargs", "lives"], "--learner-kwargs takes name=value"),
         (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
         (["--agent", "dfa", "--env", DIGITS, "CreditAssign-MNIST-v0"], "name one"),
         (["--agent", "tdca-mlp", "--env", DIGITS, DIGITS], "more than once"),
         ([*QUICK, "1", "--device", "toaster"], "toaster"),
+        ([*QUICK, "1", "--epochs", "5"], "not allowed with"),
+        (["--agent", "dfa", "--epochs", "5"], "--epochs is for learning from trials"),
+        ([*QUICK, "1", "--policy", "MlpPolicy"], "--policy is for learning from trials"),
+        ([*TRIALS, "--policy", "MplPolicy"], "invalid choice: 'MplPolicy'"),
+        ([*TRIALS, "--generations", "5"], "say --epochs"),
+        ([*TRIALS, "--timesteps", "5"], "say --epochs"),
+        ([*TRIALS, "--workers", "1"], "takes one process"),
+        ([*TRIALS, "--env-kwargs", "spilt=test"], "did you mean 'split'"),
+        ([*TRIALS, "--policy-kwargs", "hiden_sizes=(3,)"], "did you mean 'hidden_sizes'"),
+        ([*TRIALS, "--learner-kwargs", "lerning_rate=1"], "did you mean 'learning_rate'"),
+        ([*TRIALS, "--learner-kwargs", "seed=1"], "no 'seed'"),
+        ([*TRIALS, "--learner-kwargs", "learning_rate=0"], "finite number above 0"),
+        ([*TRIALS, "--device", "toaster"], "toaster"),
+        (["--agent", "drtp", "--env", BANDIT], "use --agent backprop or fa or dfa or deepagrel"),
+        (["--agent", "dfa", "--env", BANDIT, DIGITS], "name one"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
-        (["--resume", "somewhere", "--pgpe-kwargs", "lives=2"], "leave it out"),
+        (["--resume", "somewhere", "--learner-kwargs", "lives=2"], "leave it out"),
         (
             [
                 "--agent",

@@ -2,7 +2,9 @@
 
 from agents.deepagrel.algorithm import DeepAGREL
 from agents.deepagrel.early_stopping import EarlyStopping
-from agents.deepagrel.network import QNetwork
+from agents.deepagrel.error_backprop import ErrorBackprop
+from agents.deepagrel.learner import TrialLearner
+from agents.deepagrel.network import Feedback, QNetwork
 from agents.deepagrel.policy import (
     DeepAGRELCnnPolicy,
     DeepAGRELLocConPolicy,
@@ -15,5 +17,8 @@ __all__ = [
     "DeepAGRELLocConPolicy",
     "DeepAGRELPolicy",
     "EarlyStopping",
+    "ErrorBackprop",
+    "Feedback",
     "QNetwork",
+    "TrialLearner",
 ]

@@ -6,7 +6,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.deepagrel.algorithm import DeepAGREL
+from agents.deepagrel.learner import TrialLearner
 from credit_envs.checks import require_at_least
 
 
@@ -25,6 +25,8 @@ class EarlyStopping(BaseCallback):
         patience: epochs without gain after which learning ends.
         epoch_timesteps: trials in an epoch; None: as many as the training environment has images.
         num_eval_trials: trials of a measurement; None: as many as `eval_env` has images.
+        test_env: shows test images, which are answered after every epoch too, for the record
+            alone; None: none are.
 
     Attributes:
         best_epoch: the first of the highest accuracy, from 1; 0 before the first epoch.
@@ -32,7 +34,7 @@ class EarlyStopping(BaseCallback):
         stopped_epoch: the last one measured.
     """
 
-    model: DeepAGREL
+    model: TrialLearner
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class EarlyStopping(BaseCallback):
         patience: int = 20,
         epoch_timesteps: int | None = None,
         num_eval_trials: int | None = None,
+        test_env: VecEnv | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
@@ -55,6 +58,7 @@ class EarlyStopping(BaseCallback):
         self._eval_env = eval_env
         self._epoch_timesteps = epoch_timesteps
         self._num_eval_trials = num_eval_trials
+        self._test_env = test_env
 
     @property
     def accuracies(self) -> list[float]:
@@ -76,6 +80,7 @@ class EarlyStopping(BaseCallback):
     def _on_training_start(self) -> None:
         if self.model.num_timesteps == 0:
             self.accuracies.clear()
+            self.model.test_accuracies.clear()
         if self._eval_env is None:
             self._eval_env = self.model.make_env(split="validation")
         self._num_eval_trials = self._num_eval_trials or _num_images(
@@ -95,18 +100,25 @@ class EarlyStopping(BaseCallback):
     def _measure(self) -> None:
         assert self._eval_env is not None
         assert self._num_eval_trials is not None
-        accuracy, _ = evaluate_policy(
-            self.model, self._eval_env, n_eval_episodes=self._num_eval_trials, warn=False
-        )
-        assert isinstance(accuracy, float)
+        accuracy = self._accuracy(self._eval_env, self._num_eval_trials)
         if accuracy > max(self.accuracies, default=float("-inf")):
             self.model.keep_best_weights()
-        self.accuracies.append(float(accuracy))
+        self.accuracies.append(accuracy)
         record = self.logger.record
         record("eval/accuracy", accuracy)
         record("eval/best_accuracy", self.best_accuracy)
         record("eval/best_epoch", self.best_epoch)
         record("eval/epoch", self.stopped_epoch)
+        if self._test_env is not None:
+            count = _num_images(self._test_env, "another test_env")
+            test_accuracy = self._accuracy(self._test_env, count)
+            self.model.test_accuracies.append(test_accuracy)
+            record("eval/test_accuracy", test_accuracy)
+
+    def _accuracy(self, env: VecEnv, num_trials: int) -> float:
+        accuracy, _ = evaluate_policy(self.model, env, n_eval_episodes=num_trials, warn=False)
+        assert isinstance(accuracy, float)
+        return float(accuracy)
 
     def _on_training_end(self) -> None:
         patience_is_over = self.stopped_epoch - self.best_epoch >= self.patience

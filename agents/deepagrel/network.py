@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from agents.deepagrel.layers import Layer, Shape
 
 Masks = list[Tensor | None]
+Feedback = Literal["tied", "reciprocal", "fixed", "direct"]
+"""What carries feedback; see `DeepAGRELPolicy`."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,6 @@ class QNetwork(nn.Module):
 
     # ------------------------------------------------------------------ learning
 
-    @torch.no_grad()
     def learn(
         self,
         activities: Activities,
@@ -126,34 +128,62 @@ class QNetwork(nn.Module):
         feedback: Sequence[Tensor],
         rate: float,
         keep: float = 1.0,
-        reciprocal: bool = False,
+        kind: Feedback = "tied",
     ) -> None:
-        """One update of all weights from B trials (Eq. 13–16).
+        """One update of all weights from the rewards of B trials (Eq. 13–16).
 
-        The chosen output units alone start the feedback; it goes down through w' and is gated by
-        g, which is 1 where a unit was active and 0 elsewhere. The RPE δ is a factor of every
-        update, so it is multiplied in where the feedback starts. With w' = w this is
-        a step down the gradient of Σ ½ δ².
+        The chosen output units alone start the feedback. The RPE δ is a factor of every update,
+        so it is multiplied in there. With w' = w this is a step down the gradient of Σ ½ δ².
+
+        Args:
+            activities: see `update`.
+            actions: the chosen ones s, `(B,)`.
+            rpe: reward prediction errors δ = r − q_s, `(B,)`.
+            feedback: see `update`.
+            rate: see `update`.
+            keep: see `update`.
+            kind: see `update`.
+        """
+        signal = chosen_signal(activities.q_values, actions, rpe)
+        self.update(activities, signal, feedback, rate, keep, kind)
+
+    @torch.no_grad()
+    def update(
+        self,
+        activities: Activities,
+        signal: Tensor,
+        feedback: Sequence[Tensor],
+        rate: float,
+        keep: float = 1.0,
+        kind: Feedback = "tied",
+    ) -> None:
+        """One update of all weights from a signal of the output units.
+
+        It goes down through w' and is gated by g, which is 1 where a unit was active and 0
+        elsewhere. With w' = w and −∂E/∂q as signal this is a step down the gradient of E.
 
         Args:
             activities: of the trials, in which the weights have not changed since.
-            actions: the chosen ones s, `(B,)`.
-            rpe: reward prediction errors δ = r − q_s, `(B,)`.
+            signal: of the output units, `(B, actions)`.
             feedback: w' of each layer but the first, which feeds nobody.
             rate: learning rate over batch size.
             keep: what weight decay leaves, 1 − learning rate · decay.
-            reciprocal: w' are weights of their own, and learn the same.
+            kind: "reciprocal" weights w' learn as w do; "direct" ones lead from the output units
+                to each hidden layer.
         """
         layers = self._layers
-        signal = torch.zeros_like(activities.q_values).scatter_(1, actions[:, None], rpe[:, None])
+        output_signal = signal
         for i in reversed(range(len(layers))):
             units, presynaptic = activities.units[i], activities.presynaptic[i]
             learning: list[Tensor] = [layers[i].weight]
             below = signal
             if i > 0:
                 # Before the update: the feedback of a trial goes through the weights it met.
-                below = layers[i].feed_back(signal, feedback[i - 1], units)
-                learning += [feedback[i - 1]] if reciprocal else []
+                if kind == "direct":
+                    below = layers[-1].feed_back(output_signal, feedback[i - 1], units)
+                else:
+                    below = layers[i].feed_back(signal, feedback[i - 1], units)
+                learning += [feedback[i - 1]] if kind == "reciprocal" else []
             layers[i].update(learning, presynaptic, signal, rate, keep)
             if i > 0:
                 signal = _gate(below, units, self.dropout[i - 1])
@@ -163,6 +193,20 @@ class QNetwork(nn.Module):
         units = [_rows(y, trials) for y in activities.units]
         presynaptic = [layer.presynaptic(y) for layer, y in zip(self._layers, units, strict=True)]
         return Activities(units, presynaptic, activities.q_values[trials])
+
+
+def chosen_signal(q_values: Tensor, actions: Tensor, rpe: Tensor) -> Tensor:
+    """What DeepAGREL's output units start: δ at the chosen one, nothing elsewhere.
+
+    Args:
+        q_values: `(B, actions)`.
+        actions: the chosen ones, `(B,)`.
+        rpe: δ, `(B,)`.
+
+    Returns:
+        `(B, actions)`.
+    """
+    return torch.zeros_like(q_values).scatter_(1, actions[:, None], rpe[:, None])
 
 
 def _gate(feedback: Tensor, units: Tensor, dropout: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from inspect import signature
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from agents.deepagrel.layers import Convolution, Dense, Layer, LocallyConnected, Shape
-from agents.deepagrel.network import QNetwork
+from agents.deepagrel.network import Feedback, QNetwork
 from credit_envs.checks import (
     require_at_least,
     require_fraction,
@@ -21,8 +21,6 @@ from credit_envs.checks import (
     require_positive,
     require_sizes,
 )
-
-Feedback = Literal["tied", "reciprocal", "fixed"]
 
 
 class DeepAGRELPolicy(BasePolicy):
@@ -38,7 +36,8 @@ class DeepAGRELPolicy(BasePolicy):
             paper's, which is none here.
         feedback: weights w' that carry feedback: "tied", the same as w; "reciprocal", of their
             own, from another random start but with the same updates; "fixed", random and never
-            learned (feedback alignment).
+            learned (feedback alignment); "direct", the same from the output units straight to
+            each hidden layer (direct feedback alignment).
         init_range: of w, and of w' of their own; None: the paper's, here 0.05.
         epsilon: probability of a Boltzmann choice in `predict(deterministic=False)`.
         mean: what is taken from observations, per channel or feature; None: 0.
@@ -98,12 +97,17 @@ class DeepAGRELPolicy(BasePolicy):
         )
         # The first layer feeds nobody: there are no units below it.
         own = [] if feedback == "tied" else [torch.empty_like(w) for w in self.q_net.weights[1:]]
+        if feedback == "direct":
+            own = [torch.empty(num_actions, int(np.prod(n.output_shape))) for n in layers[:-1]]
         self._own_feedback = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in own)
         self.initialise()
 
     @property
     def feedback(self) -> list[Tensor]:
-        """Weights w' of each layer but the first, in the shape of w; the very same if tied."""
+        """Weights w' of each layer but the first, in the shape of w; the very same if tied.
+
+        Direct ones are `(actions, units below the layer)`.
+        """
         return self.q_net.weights[1:] if self.feedback_kind == "tied" else [*self._own_feedback]
 
     @torch.no_grad()
@@ -113,7 +117,13 @@ class DeepAGRELPolicy(BasePolicy):
             weight.uniform_(-self.init_range, self.init_range, generator=generator)
 
     def alignment(self) -> list[float]:
-        """Angle between w and w' of each layer but the first, in degrees; 0 if tied."""
+        """Angle between w and w' of each layer but the first, in degrees; 0 if tied.
+
+        Raises:
+            ValueError: w' are direct, so that no w lies beside them.
+        """
+        if self.feedback_kind == "direct":
+            raise ValueError("direct feedback weights are not parallel to any forward weights")
         pairs = zip(self.q_net.weights[1:], self.feedback, strict=True)
         return [0.0 if w is b else _angle(w, b) for w, b in pairs]
 

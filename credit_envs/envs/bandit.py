@@ -22,6 +22,7 @@ from torch import Tensor
 
 from credit_envs.checks import require_at_least, require_one_of
 from credit_envs.datasets import Arrays, Dataset, DatasetName, named_or_given
+from credit_envs.datasets.augmentation import Augmentation
 from credit_envs.datasets.order import ImageOrder, OrderName, SplitName, split_indices
 from credit_envs.environment import KeywordHelp
 from credit_envs.rendering import Frame, answered_image, draw_panels
@@ -87,6 +88,8 @@ class BanditVectorEnv(KeywordHelp, VectorEnv[Images, Answers, NDArray[Any]]):
     | `num_validation` | 1000 (Digits: 200) | training images held out: `"train"` never has them |
     | `order` | None | `"shuffled"`, `"random"`, `"sequential"`; None: shuffled to train, else \
 sequential |
+    | `augment` | False | training images are zoomed by up to a tenth, shifted by up to a tenth \
+along each axis, and reflected left to right one time in two, anew whenever they are shown |
     | `data_dir` | None | folder with the data; None: see `credit_envs.datasets.load` |
     | `data` | – | `ClassificationBandit-Images-v0` only: `(x_train, y_train, x_test, y_test)`, \
 images uint8 of shape (N, H, W) or (N, C, H, W) |
@@ -127,6 +130,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         split: SplitName = "train",
         num_validation: int = 1000,
         order: OrderName | None = None,
+        augment: bool = False,
         render_mode: str | None = None,
     ) -> None:
         require_at_least("num_envs", num_envs, 1)
@@ -139,6 +143,8 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         if order is None:
             order = "shuffled" if split == "train" else "sequential"
         self._order = ImageOrder(indices, order, num_envs)
+        require_one_of("augment", augment, (True, False))
+        self._augmentation = Augmentation() if augment and split == "train" else None
         self.num_images = len(indices)
         is_test = split == "test"
         self._images: Images = self.dataset.x_test if is_test else self.dataset.x_train
@@ -159,7 +165,10 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         self._all = np.broadcast_to(np.True_, num_envs)
         self._names = np.broadcast_to(np.array(self.dataset.name, dtype=object), num_envs)
         self._buffers: list[tuple[Images, Tensor]] = []
-        self._drawn: tuple[int, int | None] | None = None
+        self._first = self._blank[0]
+        """Of the images that are shown now, to be drawn."""
+        self._drawn: tuple[Images, int, int | None] | None = None
+        """Image, label and answer."""
 
     # ------------------------------------------------------------------ tensors
 
@@ -174,7 +183,10 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
             # Two in turns, so that what was shown is still there when the reward comes.
             arrays = [np.empty(self._blank.shape, dtype=np.uint8) for _ in range(2)]
             self._buffers = [(array, torch.from_numpy(array)) for array in arrays]
-        return self._fill_buffer()
+        images = self._fill_buffer()
+        if self.render_mode:
+            self._drawn = self._first, int(self.label[0]), None
+        return images
 
     def step_tensors(self, answers: Tensor) -> TensorTrials:
         """Answer the images, and show the next ones.
@@ -194,8 +206,11 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
     def _fill_buffer(self) -> Tensor:
         self._buffers.reverse()
         array, tensor = self._buffers[0]
-        # mode="raise" would write to a copy first; the indices are known to be right.
-        np.take(self._images, self.index, axis=0, out=array, mode="clip")
+        if self._augmentation or self.render_mode:
+            array[...] = self._shown()
+        else:
+            # mode="raise" would write to a copy first; the indices are known to be right.
+            np.take(self._images, self.index, axis=0, out=array, mode="clip")
         return tensor
 
     # ------------------------------------------------------------------ NumPy
@@ -250,7 +265,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         }
         info |= self._info()
         terminated, truncated = np.ones(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
-        return self._images.take(self.index, axis=0), rewards, terminated, truncated, info
+        return self._shown(), rewards, terminated, truncated, info
 
     def get_state(self) -> dict[str, Any]:
         """Which images are shown and which will be, for `set_state`; can be pickled."""
@@ -259,6 +274,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
             "num_images": self.num_images,
             "index": self.index,
             "order": self._order.get_state(),
+            "augmentation": self._augmentation.get_state() if self._augmentation else None,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -275,6 +291,8 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
                 f"are {ours[1]} of {ours[0]}, {ours[2]} at once; make an equal environment"
             )
         self._order.set_state(state["order"])
+        if self._augmentation:
+            self._augmentation.set_state(state["augmentation"])
         self._show(state["index"])
 
     @property
@@ -312,21 +330,33 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
     def show(self, seed: int | None) -> Images:
         """The next images; with a seed the first of its sequence."""
         self._begin(seed)
-        return self._images.take(self.index, axis=0)
+        images = self._shown()
+        if self.render_mode:
+            self._drawn = self._first, int(self.label[0]), None
+        return images
+
+    def _shown(self) -> Images:
+        """The images that are shown now; asked for once, because augmentation draws."""
+        images = self._images.take(self.index, axis=0)
+        if self._augmentation:
+            images = self._augmentation(images)
+        if self.render_mode:
+            self._first = images[0].copy()
+        return images
 
     def answer(self, answers: Answers) -> NDArray[np.float32]:
         """Rewards of these answers, which are not checked; the images stay."""
         if self.render_mode:
-            self._drawn = int(self.index[0]), int(answers[0])
+            self._drawn = self._first, int(self.label[0]), int(answers[0])
         rewards: NDArray[np.float32] = (answers == self.label).astype(np.float32)
         return rewards
 
     def _begin(self, seed: int | None) -> None:
         if seed is not None or not self.has_started:
             self._order.begin(seed)
+            if self._augmentation:
+                self._augmentation.begin(seed)
         self._show_next()
-        if self.render_mode:
-            self._drawn = int(self.index[0]), None
 
     def _show_next(self) -> None:
         self._show(self._order.next_batch())
@@ -370,8 +400,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
             return None
         if self._drawn is None:
             raise RuntimeError("there is nothing to draw yet: call reset() before render()")
-        index, answer = self._drawn
-        panel = answered_image(self._images[index], int(self._labels[index]), answer)
+        panel = answered_image(*self._drawn)
         return (draw_panels(panel),)
 
 

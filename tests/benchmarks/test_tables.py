@@ -163,6 +163,7 @@ def test_what_another_command_computed_anew_is_kept(tmp_path):
 
 
 def test_the_page_names_every_command():
-    text = page.page()
+    text = page.tdca()
     for table in (*TABLES, table_s4):
         assert f"python -m {table.__name__}" in text
+    assert "python -m benchmarks.deepagrel_table_1" in page.deep_agrel()

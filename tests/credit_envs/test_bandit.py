@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import pickle
 import re
 from itertools import combinations
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from scipy.ndimage import affine_transform
 from sklearn.datasets import load_digits
 
 import credit_envs
 from credit_envs.datasets import load
+from credit_envs.datasets.augmentation import Augmentation
 from credit_envs.datasets.order import ImageOrder, split_indices
 from tests.conftest import made_up_images
 
@@ -417,6 +420,7 @@ def test_grey_picture_and_no_picture(make):
         ({"num_validation": 0.1}, "num_validation=0.1 must be a whole number of at least 0"),
         ({"num_validation": 10**6}, r"leaves none of the \d+ training images of \w+ .* at most \d"),
         ({"split": "validation", "num_validation": 0}, "no images with num_validation=0; hold out"),
+        ({"augment": "yes"}, "augment='yes' is not one of True, False"),
         ({"render_mode": "human"}, "render_mode='human' is not one of 'rgb_array'"),
     ],
 )
@@ -523,3 +527,70 @@ def test_resets():
             each.reset(options={"index": 3})
     with pytest.raises(ValueError, match=r"whole numbers from 0 to 2\*\*63 - 1"):
         env.reset_tensors(-1)
+
+
+# --- Augmentation
+
+
+def test_augmentation_maps_places_as_it_says():
+    """Against scipy's affine transformation of the same draws, in the middle of the image."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 2, 12, 14), dtype=np.uint8)
+    augmentation = Augmentation()
+    augmentation.begin(3)
+    changed = augmentation(images)
+    drawn = np.random.default_rng([3, 1]).random((20, 4), dtype=np.float32)
+    height, width = 12, 14
+    for image, result, (zoom, reflect, right, down) in zip(images, changed, drawn, strict=True):
+        factor = 1 / (1 + 0.1 * (2 * zoom - 1))
+        sign = -1.0 if reflect < 0.5 else 1.0
+        centre = np.array([(height - 1) / 2, (width - 1) / 2])
+        shift = np.array([(2 * down - 1) * 0.1 * height, (2 * right - 1) * 0.1 * width])
+        matrix = np.diag([factor, sign * factor])
+        for before, after in zip(image, result, strict=True):
+            expected = affine_transform(
+                before.astype(float),
+                matrix,
+                centre - matrix @ centre + shift,
+                order=1,
+                mode="nearest",
+            )
+            assert np.abs(expected - after).max() <= 1.01
+    assert {bool(r < 0.5) for r in drawn[:, 1]} == {True, False}
+
+
+def test_augmented_images_depend_on_the_seed_alone():
+    one, three = (vector_env(n, augment=True, order="shuffled") for n in (1, 3))
+    many, _ = three.reset(seed=5)
+    again, _ = three.reset(seed=5)
+    np.testing.assert_array_equal(many, again)
+    single = [one.reset(seed=5)[0][0]]
+    single += [one.step(np.zeros(1, np.int64))[0][0] for _ in range(5)]
+    later = three.step(np.zeros(3, np.int64))[0]
+    np.testing.assert_array_equal(np.concatenate([again, later]), np.stack(single))
+    plain, _ = vector_env(3, order="shuffled").reset(seed=5)
+    assert not np.array_equal(many, plain)
+    np.testing.assert_array_equal(three.reset_tensors(5).numpy(), many)
+
+
+def test_only_training_images_are_augmented():
+    for split in ("validation", "test"):
+        augmented, plain = (vector_env(2, augment=a, split=split) for a in (True, False))
+        np.testing.assert_array_equal(augmented.reset(seed=1)[0], plain.reset(seed=1)[0])
+
+
+def test_augmentation_goes_on_where_it_was():
+    env, other = (vector_env(3, augment=True) for _ in range(2))
+    env.reset(seed=1)
+    state = pickle.loads(pickle.dumps(env.get_state()))
+    other.reset(seed=2)
+    other.set_state(state)
+    answers = np.zeros(3, np.int64)
+    np.testing.assert_array_equal(env.step(answers)[0], other.step(answers)[0])
+
+
+def test_the_picture_shows_the_augmented_image():
+    kwargs = {"order": "sequential", "split": "train", "render_mode": "rgb_array"}
+    plain, augmented = (vector_env(1, augment=a, **kwargs) for a in (False, True))
+    for env in (plain, augmented):
+        env.reset(seed=0)
+    assert not np.array_equal(plain.render()[0], augmented.render()[0])

@@ -1,0 +1,312 @@
+"""The networks of the DeepAGREL paper and how each is trained; what its table and figure share.
+
+A network learns until the accuracy on 1,000 held-out training images has not risen for 20 epochs;
+its best weights count. Error backpropagation and the feedback alignments learn at the rate of a
+grid with which another seed has the highest held-out accuracy within a few epochs; DeepAGREL learns
+at the paper's. Every network has a folder under runs/deepagrel, with TensorBoard events and the
+checkpoint that it goes on from.
+"""
+
+import hashlib
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Cell, Job, ResultsFile
+from meta import trials
+from meta.command_line import positive
+from meta.trials import Plan
+
+FILE = "deepagrel"
+CHECKPOINTS = Path("runs/deepagrel")
+POLICIES = {"Full": "MlpPolicy", "Conv": "CnnPolicy", "LocCon": "LocConPolicy"}
+RULES = ("DeepAGREL", "Error-BP")
+"""Those of the paper; FA and DFA besides on demand."""
+_TUNING_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is computed.
+
+    Attributes:
+        seeds: networks per rule.
+        epochs: at most.
+        grid: rates that are tried for all rules but DeepAGREL.
+        tuning_epochs: of each of them.
+    """
+
+    seeds: int = 3
+    epochs: int = 300
+    grid: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    tuning_epochs: int = 5
+
+
+QUICK = Extent(seeds=2, epochs=2, grid=(0.1, 0.3), tuning_epochs=1)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A line of the table: data, first layer, and what the paper has of it.
+
+    Attributes:
+        dataset: as in environment ids.
+        first_layer: of `POLICIES`.
+        augmented: whether training images are zoomed, shifted and reflected.
+        paper: by rule α, epochs and accuracy in %.
+    """
+
+    dataset: str
+    first_layer: str
+    augmented: bool = False
+    paper: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
+
+    @property
+    def name(self) -> str:
+        """To be read by people."""
+        augmented = ", augmented" if self.augmented else ""
+        return f"{self.dataset} {self.first_layer}{augmented}"
+
+    def plan(self, rule: str, rate: float, seed: int, epochs: int) -> Plan:
+        """How it is trained."""
+        return Plan(
+            rule,
+            f"ClassificationBandit-{self.dataset}-v0",
+            POLICIES[self.first_layer],
+            epochs=epochs,
+            seed=seed,
+            env_kwargs={"augment": True} if self.augmented else {},
+            learner_kwargs={"learning_rate": rate},
+        )
+
+
+NETWORKS = [
+    Network(
+        "MNIST",
+        "Full",
+        paper={
+            "DeepAGREL": ("0.5", "130 (54)", "98.33 (0.09)"),
+            "Error-BP": ("0.1", "92 (11)", "98.32 (0.04)"),
+        },
+    ),
+    Network(
+        "MNIST",
+        "Conv",
+        paper={
+            "DeepAGREL": ("1", "59 (21)", "99.16 (0.16)"),
+            "Error-BP": ("0.01", "33 (12)", "99.21 (0.17)"),
+        },
+    ),
+    Network(
+        "MNIST",
+        "LocCon",
+        paper={
+            "DeepAGREL": ("1", "66 (15)", "98.30 (0.22)"),
+            "Error-BP": ("0.01", "24 (13)", "98.73 (0.41)"),
+        },
+    ),
+    Network(
+        "CIFAR10",
+        "Conv",
+        paper={
+            "DeepAGREL": ("1", "115 (23)", "73.54 (1.35)"),
+            "Error-BP": ("0.001", "83 (21)", "71.25 (1.08)"),
+        },
+    ),
+    Network(
+        "CIFAR10",
+        "LocCon",
+        paper={
+            "DeepAGREL": ("1", "173 (36)", "64.37 (2.41)"),
+            "Error-BP": ("0.001", "145 (16)", "64.65 (1.16)"),
+        },
+    ),
+    Network(
+        "CIFAR10",
+        "Conv",
+        True,
+        paper={
+            "DeepAGREL": ("1", "64 (18)", "79.97 (1.09)"),
+            "Error-BP": ("0.001", "47 (23)", "78.39 (0.67)"),
+        },
+    ),
+    Network(
+        "CIFAR10",
+        "LocCon",
+        True,
+        paper={
+            "DeepAGREL": ("1", "78 (25)", "70.87 (0.70)"),
+            "Error-BP": ("0.001", "56 (8)", "72.07 (0.46)"),
+        },
+    ),
+    Network(
+        "CIFAR100",
+        "Conv",
+        paper={
+            "DeepAGREL": ("1", "230 (30)", "34.90 (1.49)"),
+            "Error-BP": ("0.001", "104 (24)", "36.79 (1.78)"),
+        },
+    ),
+    Network(
+        "CIFAR100",
+        "LocCon",
+        paper={
+            "DeepAGREL": ("1", "343 (68)", "29.39 (2.38)"),
+            "Error-BP": ("0.001", "156 (13)", "32.73 (0.78)"),
+        },
+    ),
+    Network(
+        "CIFAR100",
+        "Conv",
+        True,
+        paper={
+            "DeepAGREL": ("1", "93 (18)", "42.98 (1.78)"),
+            "Error-BP": ("0.001", "52 (16)", "41.30 (0.61)"),
+        },
+    ),
+    Network(
+        "CIFAR100",
+        "LocCon",
+        True,
+        paper={
+            "DeepAGREL": ("1", "123 (25)", "37.32 (0.76)"),
+            "Error-BP": ("0.001", "46 (12)", "38.66 (0.49)"),
+        },
+    ),
+]
+"""The lines of Table 1, in its order."""
+
+
+# ---------------------------------------------------------------------- jobs
+
+
+def job(network: Network, rule: str, rate: float, seed: int, epochs: int) -> Job:
+    """One network that learns."""
+    key = f"{network.name}, {rule}, α {rate:g}, seed {seed}, at most {epochs} epochs"
+    return Job(key, learned, asdict(network.plan(rule, rate, seed, epochs)))
+
+
+def tuning_jobs(network: Network, rule: str, extent: Extent) -> list[Job]:
+    """What chooses the rule's rate; none for DeepAGREL."""
+    rates = () if rule == "DeepAGREL" else extent.grid
+    return [job(network, rule, rate, _TUNING_SEED, extent.tuning_epochs) for rate in rates]
+
+
+def tuned_rate(file: ResultsFile, network: Network, rule: str, extent: Extent) -> float | None:
+    """The rate that a rule learns at; None before it has been tuned."""
+    if rule == "DeepAGREL":
+        return trials.RULES[rule].rates[POLICIES[network.first_layer]]
+    cells = [file.cells.get(each.key) for each in tuning_jobs(network, rule, extent)]
+    if not all(cells):
+        return None
+    accuracies = [max(cell["held_out"]) for cell in cells if cell]
+    return extent.grid[accuracies.index(max(accuracies))]
+
+
+def jobs(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list[Job]:
+    """Its networks, a seed each; none before the rate has been tuned."""
+    rate = tuned_rate(file, network, rule, extent)
+    seeds = range(extent.seeds if rate is not None else 0)
+    return [job(network, rule, rate or 0.0, seed, extent.epochs) for seed in seeds]
+
+
+def fill(
+    file: ResultsFile,
+    networks: Sequence[Network],
+    rules: Sequence[str],
+    extent: Extent,
+    workers: int | None,
+) -> None:
+    """Compute what is missing: first the rates, then the networks."""
+    pairs = [(network, rule) for network in networks for rule in rules]
+    file.fill([each for pair in pairs for each in tuning_jobs(*pair, extent)], workers)
+    file.fill([each for pair in pairs for each in jobs(file, *pair, extent)], workers)
+
+
+def cells(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list[Cell]:
+    """Those of its networks that have been computed, by seed."""
+    found = (file.cells.get(each.key) for each in jobs(file, network, rule, extent))
+    return [cell for cell in found if cell and not cell.get("diverged")]
+
+
+def learned(**plan: Any) -> dict[str, Any]:
+    """Let one network learn; what has diverged has the accuracy of guessing.
+
+    Raises:
+        ValueError: the images are not those of the paper.
+    """
+    training = Plan(**plan)
+    folder = CHECKPOINTS / _slug(plan)
+    checkpoint = folder / "model.zip"
+    is_begun = checkpoint.exists()
+    model = training.go_on(checkpoint) if is_begun else training.begin(tensorboard_log=str(folder))
+    dataset = model.make_env().get_attr("dataset")[0]
+    if dataset.name not in training.env_id:
+        raise ValueError(
+            f"{training.env_id} has {dataset.name} here, which is not what the paper has; "
+            "see credit_envs.datasets.load on where the whole lies"
+        )
+    try:
+        trials.learn(model, training, checkpoint)
+    except FloatingPointError:
+        return {"diverged": True, "held_out": [1 / dataset.num_classes]}
+    return {**trials.scores(model), "test_images": len(dataset.x_test)}
+
+
+def _slug(plan: Mapping[str, Any]) -> str:
+    """A name for a folder, other for every plan."""
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{plan['rule']}-{plan['env_id']}-{plan['policy']}-seed{plan['seed']}-{digest}"
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+def add_options(parser: ArgumentParser, default: Sequence[str]) -> None:
+    """What to compute, for table and figure.
+
+    Args:
+        parser: that has `--quick` already.
+        default: names of networks.
+    """
+    add = parser.add_argument
+    names = [network.name for network in NETWORKS]
+    add(
+        "--only",
+        nargs="+",
+        choices=names,
+        default=list(default),
+        metavar="NETWORK",
+        help=f"of {'; '.join(names)} (default: {'; '.join(default)})",
+    )
+    add(
+        "--rules",
+        nargs="+",
+        choices=list(trials.RULES),
+        default=list(RULES),
+        metavar="RULE",
+        help=f"of {', '.join(trials.RULES)} (default: {', '.join(RULES)})",
+    )
+    add("--seeds", type=positive, metavar="N", help="networks per rule (default: 3; quick: 2)")
+    add("--epochs", type=positive, metavar="N", help="at most (default: 300; quick: 2)")
+    add("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+
+
+def extent_of(arguments: Namespace) -> Extent:
+    """What `--quick`, `--seeds` and `--epochs` say."""
+    extent = QUICK if arguments.quick else Extent()
+    return replace(
+        extent,
+        seeds=arguments.seeds or extent.seeds,
+        epochs=arguments.epochs or extent.epochs,
+    )
+
+
+def networks_of(arguments: Namespace) -> list[Network]:
+    """What `--only` says; with `--quick` the first network alone."""
+    if arguments.quick:
+        return NETWORKS[:1]
+    return [network for network in NETWORKS if network.name in arguments.only]

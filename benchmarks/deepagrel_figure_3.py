@@ -1,0 +1,74 @@
+"""How the reward rate rises while a network learns (DeepAGREL, Fig. 3).
+
+The fraction of right answers to the training images of each epoch, as they were given in learning:
+DeepAGREL's rewards, exploration included, and one minus the error of its twins that are told the
+labels. Mean ± 2σ over seeds, up to the epoch in which the first of them stops.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from benchmarks import deepagrel
+from benchmarks.deepagrel import FILE
+from benchmarks.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    FigureParser,
+    band,
+    letter,
+    mean_and_std,
+    run,
+)
+from benchmarks.results import ResultsFile
+
+NAME = "deepagrel_figure_3"
+DEFAULT = ("MNIST Full", "MNIST Conv", "MNIST LocCon")
+EXAMPLES = """\
+  python -m benchmarks.deepagrel_figure_3                 # what the table has computed, or will
+  python -m benchmarks.deepagrel_figure_3 --quick
+  python -m benchmarks.deepagrel_figure_3 --only "CIFAR10 Conv" "CIFAR100 Conv" --seeds 10
+"""
+COLOURS = {"DeepAGREL": BLUE, "Error-BP": RED, "FA": GREEN, "DFA": GREY}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the figure."""
+    parser = FigureParser(NAME, __doc__, EXAMPLES)
+    deepagrel.add_options(parser, DEFAULT)
+    return run(parser, draw, argv, FILE)
+
+
+def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
+    """The figure, from networks that learn now unless they have."""
+    networks, extent = deepagrel.networks_of(arguments), deepagrel.extent_of(arguments)
+    deepagrel.fill(results, networks, arguments.rules, extent, arguments.workers)
+    figure = Figure(figsize=(4.2 * len(networks), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(networks), squeeze=False)[0]
+    for index, (axes, network) in enumerate(zip(panels, networks, strict=True)):
+        for rule in arguments.rules:
+            cells = deepagrel.cells(results, network, rule, extent)
+            if not cells:
+                continue
+            epochs = min(len(cell["reward_rate"]) for cell in cells)
+            rates = np.array([cell["reward_rate"][:epochs] for cell in cells])
+            label = f"{rule}, {len(cells)} seed{'s' * (len(cells) > 1)}"
+            epoch = np.arange(1, epochs + 1)
+            band(axes, epoch, mean_and_std(rates), COLOURS[rule], label, 100, width=2)
+        letter(axes, index, network.name)
+        axes.set(xlabel="epoch", xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="lower right")
+    panels[0].set_ylabel("right answers in learning / %")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

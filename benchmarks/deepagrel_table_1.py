@@ -1,0 +1,134 @@
+"""DeepAGREL, Table 1: learning to classify from reward, beside learning from labels.
+
+Epochs are those to the stopping point, 20 of them without gain; the accuracy is on all test images
+with the weights of the best epoch before, mean (standard deviation) over seeds.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks import deepagrel
+from benchmarks.command import exit_code
+from benchmarks.deepagrel import FILE, NETWORKS, Extent, Network
+from benchmarks.results import Cell, ResultsFile, makers, markdown
+from meta import trials
+from meta.command_line import Parser
+
+NAME = "deepagrel_table_1"
+DEFAULT = ("MNIST Full", "MNIST Conv", "MNIST LocCon")
+EXAMPLES = """\
+examples:
+  python -m benchmarks.deepagrel_table_1 --quick                # two minutes on two cores
+  python -m benchmarks.deepagrel_table_1 --only "MNIST Full"    # two hours
+  python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1
+  python -m benchmarks.deepagrel_table_1 --only "MNIST Full" --rules FA DFA
+"""
+HEADER = (
+    "network",
+    "rule",
+    "α",
+    "epochs",
+    "best epoch",
+    "times Error-BP's",
+    "after 5",
+    "after 20",
+    "accuracy, %",
+)
+MARKS = (5, 20)
+"""Epochs at which the accuracy is told besides."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compute what is missing, then print the table; returns the exit code."""
+    parser = Parser(
+        NAME,
+        prog=f"python -m benchmarks.{NAME}",
+        description=f"{__doc__}\n{deepagrel.__doc__}",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="minutes: MNIST Full, 2 epochs, rates tuned in one; kept in a file of its own",
+    )
+    deepagrel.add_options(parser, DEFAULT)
+    arguments = parser.parse_args(argv)
+    extent = deepagrel.extent_of(arguments)
+
+    def work() -> None:
+        file = ResultsFile(FILE, arguments.quick)
+        networks = deepagrel.networks_of(arguments)
+        deepagrel.fill(file, networks, arguments.rules, extent, arguments.workers)
+        print(render(file, extent))
+
+    return exit_code(NAME, work)
+
+
+def render(file: ResultsFile, extent: Extent) -> str:
+    """The table in Markdown, with what made it."""
+    lines, used = [], []
+    for network in NETWORKS:
+        for rule in trials.RULES:
+            cells = deepagrel.cells(file, network, rule, extent)
+            if cells or rule in network.paper:
+                lines.append(line(file, network, rule, extent))
+            used += cells
+    note = (
+        "Mean (standard deviation) over seeds, whose number is behind the accuracy; in italics "
+        "what the paper has. CIFAR-10 is scored on the first 1,000 of its test images."
+    )
+    made_by = f" Made by {makers(used)}." if used else ""
+    return f"{markdown(HEADER, lines)}\n\n{note}{made_by}"
+
+
+def line(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list[str]:
+    """One rule with one network."""
+    cells = deepagrel.cells(file, network, rule, extent)
+    twins = deepagrel.cells(file, network, "Error-BP", extent)
+    alpha, epochs, accuracy = network.paper.get(rule, ("", "", ""))
+    rate = deepagrel.tuned_rate(file, network, rule, extent)
+    stopped, best = (values(cells, key) for key in ("stopped_epoch", "best_epoch"))
+    ratio = (
+        values(cells, "stopped_epoch").mean() / values(twins, "stopped_epoch").mean()
+        if cells and twins
+        else None
+    )
+    number = f"{mean(100 * values(cells, 'test_accuracy'), 2)}, {len(cells)}" if cells else "–"
+    return [
+        network.name,
+        rule,
+        beside("–" if rate is None else f"{rate:g}", alpha),
+        beside(mean(stopped, 0), epochs),
+        mean(best, 0),
+        "–" if ratio is None else f"{ratio:.1f}",
+        *(mean(100 * at_epoch(cells, epoch), 2) for epoch in MARKS),
+        beside(number, accuracy),
+    ]
+
+
+def values(cells: Sequence[Cell], key: str) -> np.ndarray:
+    """By seed."""
+    return np.array([cell[key] for cell in cells], dtype=np.float64)
+
+
+def at_epoch(cells: Sequence[Cell], epoch: int) -> np.ndarray:
+    """Test accuracies after an epoch, of those networks that came so far."""
+    return np.array([cell["test"][epoch - 1] for cell in cells if len(cell["test"]) >= epoch])
+
+
+def mean(numbers: np.ndarray, digits: int) -> str:
+    """Mean (standard deviation)."""
+    if not len(numbers):
+        return "–"
+    return f"{numbers.mean():.{digits}f} ({numbers.std():.{digits}f})"
+
+
+def beside(ours: str, paper: str) -> str:
+    """Ours, then the paper's."""
+    return f"{ours} *({paper})*" if paper else ours
+
+
+if __name__ == "__main__":
+    sys.exit(main())

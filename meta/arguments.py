@@ -1,0 +1,316 @@
+"""What the command line of `train.py` asks for: parsed, found to fit, and kept with the run."""
+
+import argparse
+import ast
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+import credit_envs
+from agents import CreditPolicy
+from agents.deepagrel import TrialLearner
+from agents.rules import RulePolicy
+from credit_envs.checks import nearest
+from credit_envs.datasets import CorruptDataError
+from meta.baselines import spaces
+from meta.command_line import Parser, natural, positive
+from meta.pgpe import PGPE
+from meta.recipes import AGENTS, BANDITS, Agent
+from meta.runs import Run
+from meta.trials import Plan
+
+EXAMPLES = """\
+examples:
+  python train.py --agent tdca-rnn
+      evolve a recurrent top-down network until CartPole agents learn within five episodes
+  python train.py --agent tdca-mlp
+      the same for image classifiers (MNIST), with the tuned baselines beside it
+  python train.py --agent tdca-rnn --env CreditAssign-ReversedCartPole-v0 --seed 1
+  python train.py --agent tdca-mlp --env CreditAssign-MNIST-v0 CreditAssign-FashionMNIST-v0
+      one network for both
+  python train.py --agent dfa --env CreditAssign-Digits-v0
+  python train.py --agent deepagrel
+      learn to classify MNIST from reward alone
+  python train.py --agent deepagrel --policy CnnPolicy --learner-kwargs learning_rate=1.0
+  python train.py --agent tdca-mlp --env-kwargs num_samples=500 hidden_sizes=(50,)
+  python train.py --resume runs/tdca-rnn_CreditAssign-CartPole-v0_seed0_20260131-120000
+  tensorboard --logdir runs
+
+exit codes: 0 done, 1 failed, 2 misuse, 130 interrupted after a checkpoint
+"""
+
+
+class Misuse(Exception):
+    """Arguments that do not fit; the message names the fix."""
+
+
+def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments as given; what was not given is None, so that --resume can tell."""
+    parser = Parser("train.py", description=description, epilog=EXAMPLES)
+    add = parser.add_argument
+    add(
+        "--agent",
+        metavar="AGENT",
+        help=f"who chooses the credits, or learns by its own: {', '.join(AGENTS)}",
+    )
+    add(
+        "--env",
+        nargs="+",
+        metavar="ID",
+        help="environment id (default: the agent's own, see --list); several: one network for all",
+    )
+    add(
+        "--env-kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="keyword arguments of the environment, as in its docstring",
+    )
+    add(
+        "--policy",
+        choices=list(TrialLearner.policy_aliases),
+        help="network that learns from trials (default: MlpPolicy)",
+    )
+    add(
+        "--policy-kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="of the top-down network, as in the docstrings of agents.TDCAPolicy and "
+        "TDCARNNPolicy: hidden_sizes=(64,64) start=xavier (default: recipe's); of the network that "
+        "learns from trials, as in that of agents.DeepAGRELPolicy",
+    )
+    add(
+        "--learner-kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="of the outer loop, as in the docstring of meta.PGPE: population_size=128 "
+        "resample_lives=False (default: recipe's); of what learns from trials, as in that of "
+        "agents.deepagrel.TrialLearner: learning_rate=1.0 batch_size=50",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--generations", type=positive, metavar="N", help="generations of PGPE (default: recipe's)"
+    )
+    length.add_argument(
+        "--timesteps",
+        type=positive,
+        metavar="N",
+        help="the same in updates of bottom-up networks, of all candidates together",
+    )
+    length.add_argument(
+        "--epochs",
+        type=positive,
+        metavar="N",
+        help=f"of learning from trials, unless held-out accuracy has not risen for {PATIENCE} "
+        f"(default: {EPOCHS}; {DIGITS_EPOCHS} for Digits)",
+    )
+    add("--seed", type=natural, metavar="N", help="of everything drawn (default: 0)")
+    add(
+        "--workers",
+        type=natural,
+        metavar="N",
+        help="processes; 0: this one alone. Results do not depend on it (default: one per core "
+        "where it pays)",
+    )
+    add("--device", metavar="D", help="cpu or cuda (default: cpu)")
+    add("--logdir", type=Path, metavar="DIR", help="where run folders go (default: runs)")
+    add(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with the run in this folder, exactly as if it had not stopped",
+    )
+    add("--list", action="store_true", help="list agents and the environments they fit, and exit")
+    arguments = parser.parse_args(argv)
+    if arguments.resume:
+        given = [name for name in FIXED_BY_RUN if getattr(arguments, name) is not None]
+        if given:
+            options = ", ".join("--" + name.replace("_", "-") for name in given)
+            parser.error(f"--resume takes {options} from the run; leave it out, or start a new run")
+    elif not arguments.list and arguments.agent is None:
+        parser.error("say who chooses the credits, as in --agent tdca-rnn; --list shows all")
+    return arguments
+
+
+EPOCHS, DIGITS_EPOCHS, PATIENCE = 20, 60, 20
+"""Of learning from trials; Digits are few."""
+
+FIXED_BY_RUN = (
+    "agent",
+    "env",
+    "env_kwargs",
+    "policy",
+    "policy_kwargs",
+    "learner_kwargs",
+    "generations",
+    "timesteps",
+    "epochs",
+    "seed",
+    "device",
+    "logdir",
+)
+
+
+GIVEN = (
+    "policy",
+    "env",
+    "observation_space",
+    "action_space",
+    "env_kwargs",
+    "policy_kwargs",
+    "n_workers",
+    "seed",
+    "device",
+    "tensorboard_log",
+    "verbose",
+    "_init_setup_model",
+)
+"""Arguments that have an option of their own, or none."""
+
+
+def new_run(arguments: argparse.Namespace) -> Run:
+    """A run folder for these arguments, once they have been found to fit each other."""
+    if arguments.agent not in AGENTS:
+        hint = nearest(arguments.agent, AGENTS)
+        raise Misuse(f"unknown agent {arguments.agent!r}{hint} --list shows all")
+    agent = AGENTS[arguments.agent]
+    env_ids = arguments.env or [agent.default_env]
+    for env_id in env_ids:
+        if env_id not in agent.envs:
+            raise Misuse(refusal(arguments.agent, env_id))
+    if len(set(env_ids)) < len(env_ids):
+        raise Misuse(f"--env names an environment more than once: {', '.join(env_ids)}")
+    if len(env_ids) > 1 and (not agent.learns or env_ids[0] in BANDITS):
+        raise Misuse(f"{arguments.agent} has nothing to learn from several environments; name one")
+    config = {
+        "agent": arguments.agent,
+        "env": "+".join(env_ids),
+        "env_kwargs": keywords("--env-kwargs", arguments.env_kwargs),
+        "policy": arguments.policy,
+        "policy_kwargs": keywords("--policy-kwargs", arguments.policy_kwargs),
+        "learner_kwargs": keywords("--learner-kwargs", arguments.learner_kwargs),
+        "generations": arguments.generations,
+        "timesteps": arguments.timesteps,
+        "epochs": arguments.epochs,
+        "seed": arguments.seed or 0,
+        "device": arguments.device or "cpu",
+        "version": credit_envs.__version__,
+    }
+    if env_ids[0] in BANDITS:
+        check_trials(arguments, config)
+    else:
+        check_lives(agent, arguments, env_ids, config)
+    return Run.create(arguments.logdir or Path("runs"), config)
+
+
+def refusal(agent: str, env_id: str) -> str:
+    """Why this agent cannot go there, and what would fit."""
+    if env_id not in credit_envs.environment_ids():
+        known = credit_envs.environment_ids()
+        return f"unknown environment {env_id!r}{nearest(env_id, known)} --list shows all"
+    fitting = [name for name, other in AGENTS.items() if env_id in other.envs]
+    advice = f"there use --agent {' or '.join(fitting)}" if fitting else "use it from Python"
+    return f"{agent} does not fit {env_id}; {advice}; {agent} fits {', '.join(AGENTS[agent].envs)}"
+
+
+def keywords(option: str, texts: Sequence[str] | None) -> dict[str, Any]:
+    """`name=value` pairs with values as Python writes them, or words."""
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator or not name.isidentifier():
+            raise Misuse(f"{option} takes name=value, as in num_samples=500, not {text!r}")
+        try:
+            pairs[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            pairs[name] = value
+    return pairs
+
+
+def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Make the environment once, to refuse bad arguments before anything is written."""
+    try:
+        gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
+    except CorruptDataError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Misuse(f"--env-kwargs: {error}") from error
+
+
+def check_lives(
+    agent: Agent, arguments: argparse.Namespace, env_ids: Sequence[str], config: dict[str, Any]
+) -> None:
+    """Refuse what does not fit bottom-up networks that live in environments."""
+    for option in ("policy", "epochs"):
+        if config[option] is not None:
+            raise Misuse(f"--{option} is for learning from trials, in {', '.join(BANDITS)}")
+    env_kwargs = config["env_kwargs"]
+    if arguments.device:
+        env_kwargs["device"] = arguments.device
+    for env_id in env_ids:
+        check_environment(env_id, env_kwargs)
+    chosen = {option: config[f"{option}_kwargs"] for option in ("policy", "learner")}
+    if not agent.learns:
+        for option in (option for option, kwargs in chosen.items() if kwargs):
+            raise Misuse(f"--{option}-kwargs is for agents that learn; leave it out")
+        rule_policy(agent, env_ids[0], env_kwargs)
+        return
+    check_names("--policy-kwargs", chosen["policy"], agent.policy_class)
+    check_names("--learner-kwargs", chosen["learner"], PGPE)
+    try:
+        agent.policy_class(*spaces(env_ids[0], env_kwargs), **chosen["policy"])
+        PGPE(agent.policy_class, env_ids[0], _init_setup_model=False, **chosen["learner"])  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise Misuse(str(error)) from error
+
+
+def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> None:
+    """Refuse what does not fit a network that learns from trials."""
+    for option in ("generations", "timesteps"):
+        if config[option] is not None:
+            raise Misuse(f"--{option} is for the outer loop; with {config['env']} say --epochs")
+    if arguments.workers is not None:
+        raise Misuse(f"--workers is for the outer loop; {config['env']} takes one process")
+    check_environment(config["env"], config["env_kwargs"])
+    check_names("--learner-kwargs", config["learner_kwargs"], TrialLearner)
+    try:
+        trial_plan(config).begin(config["device"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Misuse(str(error)) from error
+
+
+def check_names(option: str, kwargs: Mapping[str, Any], callable_class: type) -> None:
+    """Refuse arguments that there are not."""
+    names = [name for name in signature(callable_class).parameters if name not in GIVEN]
+    for name in kwargs:
+        if name not in names:
+            raise Misuse(f"{option}: there is no {name!r}{nearest(name, names)}")
+
+
+def trial_plan(config: Mapping[str, Any]) -> Plan:
+    """How the network of a run learns from trials."""
+    rule = AGENTS[config["agent"]].trial_rule
+    assert rule is not None
+    return Plan(
+        rule,
+        config["env"],
+        config["policy"] or "MlpPolicy",
+        epochs=config["epochs"] or (DIGITS_EPOCHS if "Digits" in config["env"] else EPOCHS),
+        patience=PATIENCE,
+        seed=config["seed"],
+        env_kwargs=config["env_kwargs"],
+        policy_kwargs=config["policy_kwargs"],
+        learner_kwargs=config["learner_kwargs"],
+    )
+
+
+def rule_policy(agent: Agent, env_id: str, env_kwargs: Mapping[str, Any]) -> CreditPolicy:
+    """A known rule for this environment."""
+    scale = env_kwargs.get("credit_scale", 10.0)
+    assert issubclass(agent.policy_class, RulePolicy)
+    try:
+        return agent.policy_class(*spaces(env_id, env_kwargs), credit_scale=scale)
+    except ValueError as error:
+        raise Misuse(str(error)) from error
