@@ -166,7 +166,7 @@ def policy_of(
     if method in RULES:
         rule = RULES[method]
         kwargs = {**env_kwargs, "init": rule.init, "credit": "neurons"}
-        return rule.policy_class(*spaces(env_id, kwargs)), kwargs
+        return rule.policy(env_id, kwargs), kwargs
     kwargs = dict(env_kwargs)
     if method == START:
         observation_space, action_space = spaces(env_id, kwargs)

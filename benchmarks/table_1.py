@@ -4,8 +4,9 @@ Rows that the paper has not: DFA and DRTP, rules that lie within the family of t
 and the network that evolution starts from; FA, which is DFA where there is one hidden layer, but
 for the Kaiming start that suits it (from zero weights it would repeat the row of DFA); DeepAGREL,
 also from a Kaiming start, which chooses one answer per image and update and is told only whether
-that was right. "TrFC" is a network that backpropagation has trained on MNIST and that is asked
-about Fashion-MNIST as it is.
+that was right, by the highest output with ε = 0.02, and by Boltzmann's choice alone with ε = 1.
+"TrFC" is a network that backpropagation has trained on MNIST and that is asked about Fashion-MNIST
+as it is.
 """
 
 import sys
@@ -30,7 +31,7 @@ def rules(kaiming: Sequence[str], zero: Sequence[str]) -> list[Row]:
         Row("FA", dict.fromkeys(smaller, "FA")),
         Row("DFA", "DFA"),
         Row("DRTP", dict.fromkeys(smaller, "DRTP")),
-        Row("DeepAGREL", dict.fromkeys(smaller, "DeepAGREL")),
+        *(Row(each, dict.fromkeys(smaller, each)) for each in ("DeepAGREL", "DeepAGREL, ε = 1")),
         Row("TDCA, start", START),
     ]
 

@@ -1,7 +1,7 @@
 """Known rules in the same environment, each with the settings that suit it best."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -25,10 +25,24 @@ from meta.tuning import Score, Split, split_images, tuned_score
 
 @dataclass(frozen=True)
 class Rule:
-    """A known rule and the initial weights it starts from."""
+    """A known rule and the initial weights it starts from.
+
+    Attributes:
+        policy_class: the rule.
+        init: of the bottom-up network.
+        policy_kwargs: of the rule.
+    """
 
     policy_class: type[RulePolicy]
     init: Init
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def policy(self, env_id: str, env_kwargs: Mapping[str, Any]) -> RulePolicy:
+        """The rule for an environment."""
+        scale = env_kwargs.get("credit_scale", 10.0)
+        return self.policy_class(
+            *spaces(env_id, env_kwargs), credit_scale=scale, **self.policy_kwargs
+        )
 
 
 RULES: Mapping[str, Rule] = {
@@ -40,6 +54,8 @@ RULES: Mapping[str, Rule] = {
     "DRTP": Rule(DRTPPolicy, "zero"),
     # From near zero all answers stay alike for too long, and zero it cannot leave.
     "DeepAGREL": Rule(DeepAGRELCreditPolicy, "kaiming"),
+    # In few updates, classes that are never tried are never learned.
+    "DeepAGREL, ε = 1": Rule(DeepAGRELCreditPolicy, "kaiming", {"epsilon": 1.0}),
 }
 """The baselines of classification tasks."""
 
@@ -67,8 +83,7 @@ def rule_scores(
     scores = []
     for method, rule, changes in variants:
         kwargs = {**env_kwargs, **changes, "init": rule.init, "credit": "neurons"}
-        scale = kwargs.get("credit_scale", 10.0)
-        policy = rule.policy_class(*spaces(env_id, kwargs), credit_scale=scale)
+        policy = rule.policy(env_id, kwargs)
         regularise = rule.policy_class is BackpropPolicy
         scores.append(
             tuned_score(
