@@ -1,27 +1,17 @@
-"""Speed of DeepAGREL's update: the local rule by hand against the same by autograd.
-
-    python -m benchmarks.agrel_update            # from the repository's root, about two minutes
-    python -m benchmarks.agrel_update --quick    # half a minute, rougher
+"""The local rule by hand against the same by autograd.
 
 One trial is: forward pass, max-Boltzmann choice, reward prediction error, update of all weights; on
-one thread, with the paper's networks and made-up images. First it checks that both forms give the
-same weights (float64, 1e-12). Then it times them in turns:
+made-up images, whose content has no part in the speed. The forms:
 
-* autograd: ordinary PyTorch, the gradient of mean ½ (r − q_s)² and its step, in the faster of two
-  forms: `torch.optim.SGD(fused=True)`, or `torch.autograd.grad` and `torch._foreach_add_`. Layers
+* autograd: ordinary PyTorch, the gradient of mean ½ (r − q_s)² and its step, either by
+  `torch.optim.SGD(fused=True)` or by `torch.autograd.grad` and `torch._foreach_add_`. Layers
   compute their forward pass as ours do (channels-last, local filters as one batched product);
 * ours: `QNetwork.activities` and `QNetwork.learn`;
 * plain: ours without oneDNN's matrix products, which PyTorch does not take by itself.
-
-Trials per second are counted in CPU seconds of the one thread, so that other processes disturb
-little.
 """
 
-import argparse
-import statistics
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 from unittest.mock import patch
 
@@ -32,8 +22,7 @@ from torch import Tensor
 
 from agents.deepagrel import DeepAGREL, DeepAGRELPolicy
 from agents.deepagrel.policy import choose
-from benchmarks.inner_loop import cpu_seconds, describe_machine, spread
-from credit_envs.datasets import Dataset, from_arrays
+from benchmarks.deepagrel_speed.race import OURS, Part, Row, race, require_equal, timed
 
 EPSILON = 0.02
 RATE = 1e-3
@@ -49,6 +38,9 @@ class Setting(NamedTuple):
     shape: tuple[int, int, int]
     batch_size: int
 
+    def __str__(self) -> str:
+        return f"{self.policy}, {'×'.join(map(str, self.shape))}, {self.batch_size} at once"
+
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 SETTINGS = (
@@ -62,81 +54,62 @@ SETTINGS = (
 QUICK = (*SETTINGS[:3], SETTINGS[4], SETTINGS[6])
 
 
-@dataclass
-class Row:
-    """Trials per CPU second of one setting."""
-
-    setting: Setting
-    speeds: dict[str, list[float]] = field(default_factory=dict)
-
-    @property
-    def autograd(self) -> list[float]:
-        """Of the faster of both forms."""
-        return max((self.speeds[name] for name in ("fused", "foreach")), key=statistics.median)
-
-    def ratio(self, name: str) -> float:
-        """How many times faster than autograd, by the medians."""
-        return statistics.median(self.speeds[name]) / statistics.median(self.autograd)
+AUTOGRAD = {"fused": "autograd, fused SGD", "foreach": "autograd, foreach"}
 
 
-def main() -> None:
-    """Check, time and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.agrel_update",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer settings, and 3 repeats")
-    parser.add_argument("--repeats", type=int, help="timings of each (default 7)")
-    given = parser.parse_args()
-    repeats = given.repeats or (3 if given.quick else 7)
-    if repeats < 1:
-        parser.error(f"--repeats must be at least 1, not {repeats}")
-    torch.set_num_threads(1)
-    for key, value in describe_machine(made_up()).items():
-        print(f"{key:<10} {value}")
+class UpdatePart(Part):
+    """The local rule against autograd."""
 
-    settings = QUICK if given.quick else SETTINGS
-    difference = max(largest_difference(name) for name in {s.policy for s in settings})
-    print(f"\nlargest difference of a weight after 3 updates: {difference:.1e}")
-    if not difference < EXACT:
-        sys.exit(f"the two forms disagree by more than {EXACT}: timing them would say nothing")
+    name = "update"
+    title = "The local rule against autograd"
 
-    print(f"\ntrials per CPU second, median [lowest, highest] of {repeats}\n")
-    print("| policy | image | batch | autograd | plain | ratio | ours | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
-    for setting in settings:
-        row = measure(setting, repeats)
-        print(
-            f"| {setting.policy} | {'×'.join(map(str, setting.shape))} | {setting.batch_size} "
-            f"| {spread(row.autograd)} | {spread(row.speeds['plain'])} | {row.ratio('plain'):.2f} "
-            f"| {spread(row.speeds['ours'])} | {row.ratio('ours'):.2f} |",
-            flush=True,
-        )
+    def __init__(self, quick: bool) -> None:
+        self._settings = QUICK if quick else SETTINGS
+
+    def check(self) -> dict[str, float]:
+        """Of all forms, in float64, after three updates."""
+        names = sorted({setting.policy for setting in self._settings})
+        difference = max(largest_difference(name) for name in names)
+        return require_equal("local rule and autograd, float64, 3 updates", difference, EXACT)
+
+    def rows(self, repeats: int) -> Iterator[Row]:
+        """A network and a batch size each."""
+        for setting in self._settings:
+            yield measure(setting, repeats)
+
+    def conclusions(self, rows: Sequence[Row]) -> list[str]:
+        """Against the faster of both forms of autograd."""
+        return [
+            f"{row.setting}: {row.times(OURS, row.fastest([*AUTOGRAD.values()])):.2f} times as fast"
+            for row in rows
+        ]
 
 
 def measure(setting: Setting, repeats: int) -> Row:
-    """All forms in turns, so that a busy machine slows all alike."""
+    """All forms of one setting."""
     updates = {
-        "ours": by_hand(new_policy(setting)),
+        AUTOGRAD["fused"]: by_autograd(new_policy(setting), "fused"),
+        AUTOGRAD["foreach"]: by_autograd(new_policy(setting), "foreach"),
         "plain": plain(by_hand(new_policy(setting))),
-        "fused": by_autograd(new_policy(setting), "fused"),
-        "foreach": by_autograd(new_policy(setting), "foreach"),
+        OURS: by_hand(new_policy(setting)),
     }
+    num_trials = max(setting.batch_size, 300)
+    forms = {
+        name: timed(repeated(update, setting, num_trials), num_trials)
+        for name, update in updates.items()
+    }
+    return race(str(setting), forms, repeats)
+
+
+def repeated(update: Update, setting: Setting, num_trials: int) -> Callable[[], None]:
+    """Updates from the same made-up batch until so many trials are learned from."""
     images, rewards = trials(setting)
-    count = max(1, 300 // setting.batch_size)
-    row = Row(setting, {name: [] for name in updates})
-    for turn in range(repeats + 1):
-        for name, update in updates.items():
 
-            def several(update: Update = update) -> None:
-                for _ in range(count):
-                    update(images, rewards)
+    def work() -> None:
+        for _ in range(num_trials // setting.batch_size):
+            update(images, rewards)
 
-            seconds = cpu_seconds(several)
-            if turn > 0:
-                row.speeds[name].append(count * setting.batch_size / seconds)
-    return row
+    return work
 
 
 def by_hand(policy: DeepAGRELPolicy) -> Update:
@@ -221,19 +194,15 @@ def largest_difference(policy_name: str) -> float:
     )
 
 
-def new_policy(setting: Setting) -> DeepAGRELPolicy:
-    """The paper's network, always with the same weights."""
+def new_policy(setting: Setting, dropout: Sequence[float] | None = None) -> DeepAGRELPolicy:
+    """The paper's network, always with the same weights; None: with its dropout."""
     policy_class = DeepAGREL.policy_aliases[setting.policy]
-    policy = policy_class(spaces.Box(0, 255, setting.shape, np.uint8), spaces.Discrete(10))
+    policy = policy_class(
+        spaces.Box(0, 255, setting.shape, np.uint8), spaces.Discrete(10), dropout=dropout
+    )
     assert isinstance(policy, DeepAGRELPolicy)
     policy.initialise(torch.Generator().manual_seed(0))
     return policy
-
-
-def made_up() -> Dataset:
-    """Stands for the images, whose content has no part in the speed."""
-    x, y = np.zeros((2, *MNIST), np.uint8), np.arange(2)
-    return from_arrays((x, y, x, y), name="made up")
 
 
 def trials(setting: Setting) -> tuple[Tensor, Tensor]:
@@ -242,7 +211,3 @@ def trials(setting: Setting) -> tuple[Tensor, Tensor]:
     shape = (setting.batch_size, *setting.shape)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     return images, torch.randint(2, shape[:1], generator=generator).float()
-
-
-if __name__ == "__main__":
-    main()
