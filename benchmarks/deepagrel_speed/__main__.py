@@ -75,8 +75,9 @@ def main() -> None:
 
 def report(part: Part, repeats: int) -> list[Row]:
     """Measure and print a part."""
+    print(f"\n## {part.title}\n\nMedian [lowest, highest] of {repeats}\n", flush=True)
     rows = list(part.rows(repeats))
-    print(f"\n## {part.title}\n\nMedian [lowest, highest] of {repeats}\n\n{table(rows)}\n")
+    print(f"{table(rows)}\n")
     for conclusion in part.conclusions(rows):
         print(f"* {conclusion}", flush=True)
     return rows

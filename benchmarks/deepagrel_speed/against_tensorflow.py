@@ -21,6 +21,7 @@ from agents.deepagrel.layers import Layer
 from benchmarks.deepagrel_speed.problem import Problem, in_order
 from benchmarks.deepagrel_speed.race import OURS, Form, Part, Row, Turn, race, require_equal, timed
 from benchmarks.deepagrel_speed.update import (
+    CHECKED_RATE,
     MNIST,
     RATE,
     Setting,
@@ -31,10 +32,9 @@ from benchmarks.deepagrel_speed.update import (
 )
 from benchmarks.peers.racer import ROOT, Racer, environment, only_cores
 
-SETTINGS = {Setting("MlpPolicy", MNIST, 100): 4000, Setting("CnnPolicy", MNIST, 100): 1000}
+SETTINGS = {Setting("MlpPolicy", MNIST, 100): 6000, Setting("CnnPolicy", MNIST, 100): 2000}
 """And trials in a turn."""
 FORMS = {"graph": "Keras, graph", "xla": "Keras, XLA"}
-CHECKED_RATE = 0.5
 NUM_CHECKED = 3
 TOLERANCE = 1e-10
 MODULE = "benchmarks.deepagrel_speed.with_tensorflow"
@@ -100,7 +100,7 @@ class TensorFlowPart(Part):
                         title: in_process(racer, num_trials)
                         for title, racer in zip(FORMS.values(), racers, strict=True)
                     }
-                    work = repeated(by_hand(policy), setting, num_trials)
+                    work = repeated(by_hand(policy, RATE), setting, num_trials)
                     forms[OURS] = timed(work, num_trials)
                     yield race(str(setting), forms, repeats)
                 finally:

@@ -66,16 +66,17 @@ class BareLoop:
     """The work of `DeepAGREL.learn`, and nothing else.
 
     Args:
-        model: that has not learned yet; where it starts, this starts.
+        model: in an environment by its id, that has not learned yet; where it starts, this starts.
     """
 
     def __init__(self, model: DeepAGREL) -> None:
+        assert model.env_id is not None
         self.policy = copy.deepcopy(model.policy)
         self._epsilon = model.epsilon
         self._learning_rate = model.learning_rate
         self._generator = torch.Generator()
         self._generator.set_state(model.generator.get_state())
-        env = gymnasium.make_vec(ENV_ID, num_envs=model.batch_size)
+        env = gymnasium.make_vec(model.env_id, num_envs=model.batch_size)
         assert isinstance(env, BanditVectorEnv)
         self._env = env
         self._images = env.reset_tensors(model.seed)
