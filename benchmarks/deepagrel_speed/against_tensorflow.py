@@ -32,7 +32,7 @@ from benchmarks.deepagrel_speed.update import (
 )
 from benchmarks.peers.racer import ROOT, Racer, environment, only_cores
 
-SETTINGS = {Setting("MlpPolicy", MNIST, 100): 6000, Setting("CnnPolicy", MNIST, 100): 2000}
+SETTINGS = {Setting("MlpPolicy", MNIST, 100): 12_000, Setting("CnnPolicy", MNIST, 100): 3000}
 """And trials in a turn."""
 FORMS = {"graph": "Keras, graph", "xla": "Keras, XLA"}
 NUM_CHECKED = 3
