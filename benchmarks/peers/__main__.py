@@ -30,15 +30,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.inner_loop import describe_machine, spread
+from benchmarks.peers.racer import ROOT, Racer, environment
 from benchmarks.peers.with_ours import make_problem
 from credit_envs.datasets import load
 
@@ -47,7 +46,6 @@ PACKAGES = {"evotorch": ("evotorch",), "evosax": ("evosax", "jax")}
 TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
 CHECKED = 8
 """Candidates in the check."""
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -61,8 +59,8 @@ class Row:
     cpu: list[float] = field(default_factory=list)
 
 
-class Contender:
-    """A process that evolves one generation when told to.
+class Contender(Racer):
+    """A process that evolves one generation in a turn.
 
     Args:
         name: of the contender.
@@ -73,50 +71,10 @@ class Contender:
     """
 
     def __init__(self, name: str, cores: int, python: str, problem: Path, log: Path) -> None:
-        self.row = Row(name, cores)
-        command = [
-            python,
-            "-m",
-            "benchmarks.peers.contender",
-            name,
-            "race",
-            str(problem),
-            str(cores),
-        ]
-        self._log = log
-        with log.open("w") as errors, only_cores(cores):
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment(cores),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        self.row.compilation = self._answer()
-
-    def generation(self) -> tuple[float, float]:
-        """Evolve one; wall-clock and CPU seconds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("next\n")
-        self._process.stdin.flush()
-        wall, cpu = self._answer()
-        return wall, cpu
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            said = self._log.read_text().strip().splitlines()[-15:]
-            sys.exit(
-                "\n".join([*said, f"{self.row.name} on {self.row.cores} cores died, see above"])
-            )
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
+        contender = [python, "-m", "benchmarks.peers.contender", name]
+        command = [*contender, "race", str(problem), str(cores)]
+        super().__init__(f"{name} on {cores} cores", command, cores, log)
+        self.row = Row(name, cores, self.first_answer)
 
 
 def main() -> None:
@@ -221,31 +179,6 @@ def versions(peer: str, python: str) -> str:
     return ", ".join(f"{package} {number}" for package, number in numbers)
 
 
-@contextmanager
-def only_cores(cores: int) -> Iterator[None]:
-    """Processes started in this block keep to the first `cores` cores."""
-    former = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(former)[:cores])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, former)
-
-
-def environment(cores: int) -> dict[str, str]:
-    """Variables for a contender: threads for as many cores, and no more.
-
-    Spinning at OpenMP's barriers would cost dearly on a machine with other work.
-    """
-    eigen = "true" if cores > 1 else "false"
-    return os.environ | {
-        "OMP_NUM_THREADS": str(cores),
-        "MKL_NUM_THREADS": str(cores),
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={cores}",
-        "JAX_PLATFORMS": "cpu",
-    }
-
-
 def check(pythons: dict[str, str], problem: Path) -> dict[str, float]:
     """Largest relative difference from our final losses, by precision; leaves if it is large."""
     largest = {}
@@ -291,7 +224,7 @@ def race(
     try:
         for repeat in range(repeats + 1):
             for contender in contenders:
-                wall, cpu = contender.generation()
+                wall, cpu = contender.turn()
                 if repeat:
                     contender.row.wall.append(population_size / wall)
                     contender.row.cpu.append(population_size / cpu)

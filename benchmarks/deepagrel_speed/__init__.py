@@ -1,0 +1,1 @@
+"""Speed of DeepAGREL's learning, run by `python -m benchmarks.deepagrel_speed`."""
