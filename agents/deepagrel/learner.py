@@ -172,6 +172,8 @@ class TrialLearner(BaseAlgorithm):
         self.test_accuracies: list[float] = []
         self.learning_seconds = 0.0
         self._unlearned: list[Trials] = []
+        self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._sums = [0.0] * _NUM_SUMS
         self._env_state: Any = None
         if self.env is not None and (seed is not None or self.env_id is not None):
             self.env.seed(self.seed)
@@ -205,7 +207,6 @@ class TrialLearner(BaseAlgorithm):
         self.policy.set_training_mode(False)
         self.generator = torch.Generator(self.device).manual_seed(int(seeds[1]))
         self.best_weights = torch.empty(0)
-        self._sums = torch.zeros(_NUM_SUMS, dtype=torch.float64)
 
     def make_env(self, **kwargs: Any) -> VecEnv:
         """The environment of the id this was made with, `batch_size` at once.
@@ -272,7 +273,8 @@ class TrialLearner(BaseAlgorithm):
         env = self.env
         if reset_num_timesteps:
             self._unlearned.clear()
-            self._sums.zero_()
+            self._uncounted.clear()
+            self._sums = [0.0] * _NUM_SUMS
             self.history.clear()
             self.learning_seconds = 0.0
         total_timesteps, callbacks = self._setup_learn(
@@ -351,11 +353,10 @@ class TrialLearner(BaseAlgorithm):
         rewards = self._to_tensor(trials.rewards).to(q_values.dtype)
         signal = self._output_signal(q_values, actions, rewards, trials.labels)
         size = signal.abs().amax(1)
-        learning = size > self.skip_below
-        self._add_up(rewards, size, learning, actions == q_values.argmax(1))
+        self._add_up(rewards, size, actions == q_values.argmax(1))
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         if self.skip_below > 0:
-            chosen = learning.nonzero()[:, 0]
+            chosen = (size > self.skip_below).nonzero()[:, 0]
             activities, signal = self.policy.q_net.select(activities, chosen), signal[chosen]
         self.policy.q_net.update(
             activities,
@@ -383,16 +384,30 @@ class TrialLearner(BaseAlgorithm):
 
     # ------------------------------------------------------------------ logging
 
-    def _add_up(self, rewards: Tensor, size: Tensor, learning: Tensor, is_greedy: Tensor) -> None:
-        """Add a batch to the sums of the next log entry, where the network lives."""
-        greedy = is_greedy.to(rewards.dtype)
-        values = torch.stack((rewards, size, learning.to(rewards.dtype), greedy, greedy * rewards))
-        self._sums = self._sums.to(self.device)
-        self._sums += torch.cat((values.sum(1), values.new_tensor([len(rewards)])))
+    def _add_up(self, rewards: Tensor, size: Tensor, is_greedy: Tensor) -> None:
+        """Count a batch for the next log entry; later, for sums cost more than single trials."""
+        self._uncounted.append((rewards, size, is_greedy))
+        if len(self._uncounted) == _MOST_UNCOUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        """Add what is uncounted to the sums of the next log entry, batch by batch."""
+        if not self._uncounted:
+            return
+        parts = zip(*self._uncounted, strict=True)
+        rewards, size, greedy = (torch.stack(part).double() for part in parts)
+        self._uncounted.clear()
+        learning = (size > self.skip_below).double()
+        trials = torch.ones_like(rewards)
+        sums = torch.stack((rewards, size, learning, greedy, greedy * rewards, trials)).sum(2)
+        # One after the other, so that it does not matter how many were counted at once.
+        for batch in sums.T.tolist():
+            self._sums = [total + added for total, added in zip(self._sums, batch, strict=True)]
 
     def _log(self) -> None:
-        reward, size, learned, greedy, greedy_reward, trials = self._sums.tolist()
-        self._sums.zero_()
+        self._count()
+        reward, size, learned, greedy, greedy_reward, trials = self._sums
+        self._sums = [0.0] * _NUM_SUMS
         if not np.isfinite(size):
             raise FloatingPointError(
                 f"the network has diverged at {self.num_timesteps} trials with learning_rate="
@@ -429,7 +444,7 @@ class TrialLearner(BaseAlgorithm):
         return [*super()._excluded_save_params(), "generator", "lr_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy"], ["best_weights", "_sums"]
+        return ["policy"], ["best_weights"]
 
     def save(  # type: ignore[override]
         self,
@@ -444,6 +459,7 @@ class TrialLearner(BaseAlgorithm):
             exclude: further attributes to leave out.
             include: attributes to keep that would be left out.
         """
+        self._count()
         self._generator_state = self.generator.get_state().numpy()
         if self.env is not None:
             self._env_state = _state_of(self.env)
@@ -504,6 +520,8 @@ class TrialLearner(BaseAlgorithm):
 
 
 _NUM_SUMS = 6
+_MOST_UNCOUNTED = 100
+"""Batches that are kept to be counted at once."""
 
 
 def _kept(trials: Trials) -> Trials:
