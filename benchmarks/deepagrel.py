@@ -1,10 +1,10 @@
 """The networks of the DeepAGREL paper and how each is trained; what its table and figure share.
 
 A network learns until the accuracy on 1,000 held-out training images has not risen for 20 epochs;
-its best weights count. Error backpropagation and the feedback alignments learn at the rate of a
-grid with which another seed has the highest held-out accuracy within a few epochs; DeepAGREL learns
-at the paper's. Every network has a folder under runs/deepagrel, with TensorBoard events and the
-checkpoint that it goes on from.
+its best weights count. DeepAGREL learns at the paper's rate. The rules that are told the labels,
+and "DeepAGREL, tuned", learn at the rate of a grid with which another seed has the highest held-out
+accuracy within a few epochs. Every network has a folder under runs/deepagrel, with TensorBoard
+events and the checkpoint that it goes on from.
 """
 
 import hashlib
@@ -23,8 +23,17 @@ from meta.trials import Plan
 FILE = "deepagrel"
 CHECKPOINTS = Path("runs/deepagrel")
 POLICIES = {"Full": "MlpPolicy", "Conv": "CnnPolicy", "LocCon": "LocConPolicy"}
-RULES = ("DeepAGREL", "Error-BP")
-"""Those of the paper; FA and DFA besides on demand."""
+TUNED = "DeepAGREL, tuned"
+METHODS: Mapping[str, str] = {
+    "DeepAGREL": "DeepAGREL",
+    TUNED: "DeepAGREL",
+    "Error-BP": "Error-BP",
+    "FA": "FA",
+    "DFA": "DFA",
+}
+"""Lines of the table, and the rules of `meta.trials` that they show."""
+DEFAULT_METHODS = ("DeepAGREL", "Error-BP")
+"""Those of the paper; the others on demand."""
 _TUNING_SEED = 1000
 
 
@@ -35,17 +44,19 @@ class Extent:
     Attributes:
         seeds: networks per rule.
         epochs: at most.
-        grid: rates that are tried for all rules but DeepAGREL.
+        grid: rates that are tried for rules that are told the labels.
+        reward_grid: rates that are tried for DeepAGREL.
         tuning_epochs: of each of them.
     """
 
     seeds: int = 3
     epochs: int = 300
     grid: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    reward_grid: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.4)
     tuning_epochs: int = 5
 
 
-QUICK = Extent(seeds=2, epochs=2, grid=(0.1, 0.3), tuning_epochs=1)
+QUICK = Extent(seeds=2, epochs=2, grid=(0.1, 0.3), reward_grid=(0.5, 1.0), tuning_epochs=1)
 
 
 @dataclass(frozen=True)
@@ -183,52 +194,60 @@ NETWORKS = [
 # ---------------------------------------------------------------------- jobs
 
 
-def job(network: Network, rule: str, rate: float, seed: int, epochs: int) -> Job:
+def job(network: Network, method: str, rate: float, seed: int, epochs: int) -> Job:
     """One network that learns."""
+    rule = METHODS[method]
     key = f"{network.name}, {rule}, α {rate:g}, seed {seed}, at most {epochs} epochs"
     return Job(key, learned, asdict(network.plan(rule, rate, seed, epochs)))
 
 
-def tuning_jobs(network: Network, rule: str, extent: Extent) -> list[Job]:
-    """What chooses the rule's rate; none for DeepAGREL."""
-    rates = () if rule == "DeepAGREL" else extent.grid
-    return [job(network, rule, rate, _TUNING_SEED, extent.tuning_epochs) for rate in rates]
+def tuning_jobs(network: Network, method: str, extent: Extent) -> list[Job]:
+    """What chooses the rate; none for DeepAGREL as in the paper."""
+    rates = _rates(method, extent)
+    return [job(network, method, rate, _TUNING_SEED, extent.tuning_epochs) for rate in rates]
 
 
-def tuned_rate(file: ResultsFile, network: Network, rule: str, extent: Extent) -> float | None:
-    """The rate that a rule learns at; None before it has been tuned."""
-    if rule == "DeepAGREL":
-        return trials.RULES[rule].rates[POLICIES[network.first_layer]]
-    cells = [file.cells.get(each.key) for each in tuning_jobs(network, rule, extent)]
+def tuned_rate(file: ResultsFile, network: Network, method: str, extent: Extent) -> float | None:
+    """The rate that a method learns at; None before it has been tuned."""
+    if method == "DeepAGREL":
+        return trials.RULES[method].rates[POLICIES[network.first_layer]]
+    cells = [file.cells.get(each.key) for each in tuning_jobs(network, method, extent)]
     if not all(cells):
         return None
     accuracies = [max(cell["held_out"]) for cell in cells if cell]
-    return extent.grid[accuracies.index(max(accuracies))]
+    return _rates(method, extent)[accuracies.index(max(accuracies))]
 
 
-def jobs(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list[Job]:
+def _rates(method: str, extent: Extent) -> tuple[float, ...]:
+    """To choose from."""
+    if method == "DeepAGREL":
+        return ()
+    return extent.reward_grid if method == TUNED else extent.grid
+
+
+def jobs(file: ResultsFile, network: Network, method: str, extent: Extent) -> list[Job]:
     """Its networks, a seed each; none before the rate has been tuned."""
-    rate = tuned_rate(file, network, rule, extent)
+    rate = tuned_rate(file, network, method, extent)
     seeds = range(extent.seeds if rate is not None else 0)
-    return [job(network, rule, rate or 0.0, seed, extent.epochs) for seed in seeds]
+    return [job(network, method, rate or 0.0, seed, extent.epochs) for seed in seeds]
 
 
 def fill(
     file: ResultsFile,
     networks: Sequence[Network],
-    rules: Sequence[str],
+    methods: Sequence[str],
     extent: Extent,
     workers: int | None,
 ) -> None:
     """Compute what is missing: first the rates, then the networks."""
-    pairs = [(network, rule) for network in networks for rule in rules]
+    pairs = [(network, method) for network in networks for method in methods]
     file.fill([each for pair in pairs for each in tuning_jobs(*pair, extent)], workers)
     file.fill([each for pair in pairs for each in jobs(file, *pair, extent)], workers)
 
 
-def cells(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list[Cell]:
+def cells(file: ResultsFile, network: Network, method: str, extent: Extent) -> list[Cell]:
     """Those of its networks that have been computed, by seed."""
-    found = (file.cells.get(each.key) for each in jobs(file, network, rule, extent))
+    found = (file.cells.get(each.key) for each in jobs(file, network, method, extent))
     return [cell for cell in found if cell and not cell.get("diverged")]
 
 
@@ -283,12 +302,12 @@ def add_options(parser: ArgumentParser, default: Sequence[str]) -> None:
         help=f"of {'; '.join(names)} (default: {'; '.join(default)})",
     )
     add(
-        "--rules",
+        "--methods",
         nargs="+",
-        choices=list(trials.RULES),
-        default=list(RULES),
-        metavar="RULE",
-        help=f"of {', '.join(trials.RULES)} (default: {', '.join(RULES)})",
+        choices=list(METHODS),
+        default=list(DEFAULT_METHODS),
+        metavar="METHOD",
+        help=f"of {'; '.join(METHODS)} (default: {'; '.join(DEFAULT_METHODS)})",
     )
     add("--seeds", type=positive, metavar="N", help="networks per rule (default: 3; quick: 2)")
     add("--epochs", type=positive, metavar="N", help="at most (default: 300; quick: 2)")

@@ -20,6 +20,7 @@ from benchmarks.figures import (
     GREEN,
     GREY,
     RED,
+    SKY,
     FigureParser,
     band,
     letter,
@@ -35,7 +36,7 @@ EXAMPLES = """\
   python -m benchmarks.deepagrel_figure_3 --quick
   python -m benchmarks.deepagrel_figure_3 --only "CIFAR10 Conv" "CIFAR100 Conv" --seeds 10
 """
-COLOURS = {"DeepAGREL": BLUE, "Error-BP": RED, "FA": GREEN, "DFA": GREY}
+COLOURS = {"DeepAGREL": BLUE, deepagrel.TUNED: SKY, "Error-BP": RED, "FA": GREEN, "DFA": GREY}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,19 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     """The figure, from networks that learn now unless they have."""
     networks, extent = deepagrel.networks_of(arguments), deepagrel.extent_of(arguments)
-    deepagrel.fill(results, networks, arguments.rules, extent, arguments.workers)
+    deepagrel.fill(results, networks, arguments.methods, extent, arguments.workers)
     figure = Figure(figsize=(4.2 * len(networks), 3.6), layout="constrained")
     panels = figure.subplots(1, len(networks), squeeze=False)[0]
     for index, (axes, network) in enumerate(zip(panels, networks, strict=True)):
-        for rule in arguments.rules:
-            cells = deepagrel.cells(results, network, rule, extent)
+        for method in arguments.methods:
+            cells = deepagrel.cells(results, network, method, extent)
             if not cells:
                 continue
             epochs = min(len(cell["reward_rate"]) for cell in cells)
             rates = np.array([cell["reward_rate"][:epochs] for cell in cells])
-            label = f"{rule}, {len(cells)} seed{'s' * (len(cells) > 1)}"
+            label = f"{method}, {len(cells)} seed{'s' * (len(cells) > 1)}"
             epoch = np.arange(1, epochs + 1)
-            band(axes, epoch, mean_and_std(rates), COLOURS[rule], label, 100, width=2)
+            band(axes, epoch, mean_and_std(rates), COLOURS[method], label, 100, width=2)
         letter(axes, index, network.name)
         axes.set(xlabel="epoch", xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")

@@ -20,7 +20,7 @@ from meta.trials import Plan
 
 NAME = "deepagrel_skipping"
 MNIST = "ClassificationBandit-MNIST-v0"
-THRESHOLDS = (0.0, 0.05, 0.1, 0.2)
+THRESHOLDS = (0.0, 0.1, 0.2)
 HEADER = ("|RPE| left out", "accuracy, %", "seconds", "time saved, %")
 
 

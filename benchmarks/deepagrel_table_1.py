@@ -13,7 +13,6 @@ from benchmarks import deepagrel
 from benchmarks.command import exit_code
 from benchmarks.deepagrel import FILE, NETWORKS, Extent, Network
 from benchmarks.results import Cell, ResultsFile, makers, markdown
-from meta import trials
 from meta.command_line import Parser
 
 NAME = "deepagrel_table_1"
@@ -23,11 +22,11 @@ examples:
   python -m benchmarks.deepagrel_table_1 --quick                # two minutes on two cores
   python -m benchmarks.deepagrel_table_1 --only "MNIST Full"    # two hours
   python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1
-  python -m benchmarks.deepagrel_table_1 --only "MNIST Full" --rules FA DFA
+  python -m benchmarks.deepagrel_table_1 --only "MNIST Full" --methods "DeepAGREL, tuned" FA DFA
 """
 HEADER = (
     "network",
-    "rule",
+    "method",
     "α",
     "epochs",
     "best epoch",
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         file = ResultsFile(FILE, arguments.quick)
         networks = deepagrel.networks_of(arguments)
-        deepagrel.fill(file, networks, arguments.rules, extent, arguments.workers)
+        deepagrel.fill(file, networks, arguments.methods, extent, arguments.workers)
         print(render(file, extent))
 
     return exit_code(NAME, work)
@@ -70,10 +69,10 @@ def render(file: ResultsFile, extent: Extent) -> str:
     """The table in Markdown, with what made it."""
     lines, used = [], []
     for network in NETWORKS:
-        for rule in trials.RULES:
-            cells = deepagrel.cells(file, network, rule, extent)
-            if cells or rule in network.paper:
-                lines.append(line(file, network, rule, extent))
+        for method in deepagrel.METHODS:
+            cells = deepagrel.cells(file, network, method, extent)
+            if cells or method in network.paper:
+                lines.append(line(file, network, method, extent))
             used += cells
     note = (
         "Mean (standard deviation) over seeds, whose number is behind the accuracy; in italics "
@@ -83,12 +82,12 @@ def render(file: ResultsFile, extent: Extent) -> str:
     return f"{markdown(HEADER, lines)}\n\n{note}{made_by}"
 
 
-def line(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list[str]:
-    """One rule with one network."""
-    cells = deepagrel.cells(file, network, rule, extent)
+def line(file: ResultsFile, network: Network, method: str, extent: Extent) -> list[str]:
+    """One method with one network."""
+    cells = deepagrel.cells(file, network, method, extent)
     twins = deepagrel.cells(file, network, "Error-BP", extent)
-    alpha, epochs, accuracy = network.paper.get(rule, ("", "", ""))
-    rate = deepagrel.tuned_rate(file, network, rule, extent)
+    alpha, epochs, accuracy = network.paper.get(method, ("", "", ""))
+    rate = deepagrel.tuned_rate(file, network, method, extent)
     stopped, best = (values(cells, key) for key in ("stopped_epoch", "best_epoch"))
     ratio = (
         values(cells, "stopped_epoch").mean() / values(twins, "stopped_epoch").mean()
@@ -98,7 +97,7 @@ def line(file: ResultsFile, network: Network, rule: str, extent: Extent) -> list
     number = f"{mean(100 * values(cells, 'test_accuracy'), 2)}, {len(cells)}" if cells else "–"
     return [
         network.name,
-        rule,
+        method,
         beside("–" if rate is None else f"{rate:g}", alpha),
         beside(mean(stopped, 0), epochs),
         mean(best, 0),

@@ -18,7 +18,7 @@ from credit_envs.datasets import load
 from meta.trials import Plan
 
 FULL = NETWORKS[0]
-EXTENT = Extent(seeds=2, epochs=7, grid=(0.1, 0.2, 0.4), tuning_epochs=3)
+EXTENT = Extent(seeds=2, epochs=7, grid=(0.1, 0.2, 0.4), reward_grid=(0.6, 0.8), tuning_epochs=3)
 SMALL = Plan(
     "DeepAGREL",
     "ClassificationBandit-Digits-v0",
@@ -43,6 +43,9 @@ def test_the_rate_with_the_highest_held_out_accuracy_is_taken(tmp_path: Path) ->
     assert {job.settings["learner_kwargs"]["learning_rate"] for job in wanted} == {0.2}
     assert tuned_rate(file, FULL, "DeepAGREL", EXTENT) == 0.5
     assert tuning_jobs(FULL, "DeepAGREL", EXTENT) == []
+    tuning = tuning_jobs(FULL, deepagrel.TUNED, EXTENT)
+    assert [job.settings["learner_kwargs"]["learning_rate"] for job in tuning] == [0.6, 0.8]
+    assert {job.settings["rule"] for job in tuning} == {"DeepAGREL"}
 
 
 def test_every_network_can_be_made_and_has_a_key_of_its_own() -> None:
@@ -118,7 +121,7 @@ def test_commands(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     digits = Network("Digits", "Full")
     for module in (deepagrel, deepagrel_table_1):
         monkeypatch.setattr(module, "NETWORKS", [digits])
-    monkeypatch.setattr(deepagrel, "QUICK", Extent(1, 1, (0.1,), 1))
+    monkeypatch.setattr(deepagrel, "QUICK", Extent(1, 1, (0.1,), (0.5,), 1))
     monkeypatch.setattr(deepagrel_table_1, "ResultsFile", lambda *a: ResultsFile(*a, tmp_path))
     assert deepagrel_table_1.main(["--quick", "--workers", "1"]) == 0
     assert "| Digits Full | Error-BP | 0.1 | 1 (0)" in capsys.readouterr().out
@@ -140,8 +143,8 @@ def test_what_skipping_saves(tmp_path: Path) -> None:
             put(file, job, test=[0.8, 0.9], learning_seconds=each)
     lines = deepagrel_skipping.render(file, 2, 3).splitlines()
     assert lines[2] == "| none | 90.00 (0.00) | 11 (1) | 0 |"
-    assert lines[4] == "| 0.1 | 90.00 (0.00) | 6 (0) | 50 |"
-    assert lines[5] == "| 0.2 | – | – | – |"
+    assert lines[3] == "| 0.1 | 90.00 (0.00) | 6 (0) | 50 |"
+    assert lines[4] == "| 0.2 | – | – | – |"
 
 
 def test_a_damaged_checkpoint_ends_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:
