@@ -2,6 +2,7 @@
 
 from agents.agrel_rule import DeepAGRELCreditPolicy
 from agents.base import CreditPolicy
+from agents.credit_trainer import CreditTrainer
 from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop
 from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy, FAPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
@@ -10,6 +11,7 @@ from agents.vec_env import VectorEnvAdapter
 __all__ = [
     "BackpropPolicy",
     "CreditPolicy",
+    "CreditTrainer",
     "DFAPolicy",
     "DRTPPolicy",
     "DeepAGREL",

@@ -1,0 +1,307 @@
+"""Training a PyTorch network of one's own with credits, without a loss function or `backward()`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.base import CreditPolicy
+from agents.rules import FeedbackRulePolicy
+from credit_envs.checks import require_positive
+
+_Layer = nn.Linear | nn.Conv2d
+
+
+_aten = torch.ops.aten
+
+_ERRORS: Mapping[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
+    nn.Tanh: lambda f, credit, pre, post: _aten.tanh_backward(credit, post),
+    nn.Sigmoid: lambda f, credit, pre, post: _aten.sigmoid_backward(credit, post),
+    nn.ReLU: lambda f, credit, pre, post: _aten.threshold_backward(credit, post, 0),
+    nn.LeakyReLU: lambda f, credit, pre, post: _aten.leaky_relu_backward(
+        credit, pre, f.negative_slope, False
+    ),
+    nn.ELU: lambda f, credit, pre, post: _aten.elu_backward(credit, f.alpha, 1, 1, False, pre),
+    nn.SiLU: lambda f, credit, pre, post: _aten.silu_backward(credit, pre),
+    nn.GELU: lambda f, credit, pre, post: _aten.gelu_backward(
+        credit, pre, approximate=f.approximate
+    ),
+    nn.Softplus: lambda f, credit, pre, post: _aten.softplus_backward(
+        credit, pre, f.beta, f.threshold
+    ),
+    nn.Identity: lambda f, credit, pre, post: credit,
+}
+"""Local errors c ⊙ f′(a) of a layer's neurons, in one pass each."""
+
+
+@dataclass
+class _Stage:
+    """A layer with weights, its neurons, and what follows up to the next layer."""
+
+    layer: _Layer
+    activation: nn.Module = field(default_factory=nn.Identity)
+    then: list[nn.Module] = field(default_factory=list)
+
+    @property
+    def num_credits(self) -> int:
+        """Neurons, or filters."""
+        is_dense = isinstance(self.layer, nn.Linear)
+        return self.layer.out_features if is_dense else self.layer.out_channels  # type: ignore[return-value]
+
+
+class CreditTrainer:
+    """Trains a `torch.nn.Sequential` batch by batch with the credits that a policy chooses.
+
+    In every step the network answers a batch; the policy sees the probabilities p = softmax(output)
+    and the labels, a row per sample, and gives every neuron a credit c. Each layer then learns from
+    what it has at hand, its input x, its pre-activations a and its credits:
+
+        ΔW ∝ mean_n( xᵀ (c ⊙ f′(a)) )          (TDCA, Fig. 4b; softmax Jacobian at the output)
+
+    which an optimiser of PyTorch's turns into a step. A filter of a convolution has one credit,
+    which holds at every position. No loss is computed and nothing is propagated backwards.
+
+    Args:
+        model: of Linear and Conv2d layers, each directly followed by its activation function or by
+            none, with modules without parameters in between (Flatten, pooling, Dropout). The last
+            layer is a Linear without activation. It is trained in place.
+        policy: chooses the credits: a top-down network, such as `meta.load("mnist-mlp")`, or a
+            rule that needs outputs and labels alone, such as `DFAPolicy`. It has to give as many
+            credits as the model has neurons, hidden layers first.
+        optimizer: of the model's parameters; None: `torch.optim.Adam` at the rate 0.01. Schedules
+            of `torch.optim.lr_scheduler` work with it.
+        credit_scale: the environment's in which the policy learned.
+        max_grad_norm: the change that goes to the optimiser is scaled down to this norm; None
+            switches that off. The environments have 1.
+
+    Raises:
+        ValueError: the policy cannot serve this model; the message says why.
+    """
+
+    def __init__(
+        self,
+        model: nn.Sequential,
+        policy: CreditPolicy,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        credit_scale: float = 10.0,
+        max_grad_norm: float | None = 1.0,
+    ) -> None:
+        require_positive("credit_scale", credit_scale)
+        if max_grad_norm is not None:
+            require_positive("max_grad_norm", max_grad_norm)
+        self.model = model
+        self.policy = policy
+        self.credit_scale = credit_scale
+        self.max_grad_norm = max_grad_norm
+        self._first, self._stages = _stages(model)
+        self._sizes = [stage.num_credits for stage in self._stages]
+        self.num_classes = self._sizes[-1]
+        _check_policy(policy, self._sizes)
+        parameters = list(model.parameters())
+        self.optimizer = torch.optim.Adam(parameters, lr=0.01) if optimizer is None else optimizer
+        optimised = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        if not optimised & {id(p) for p in parameters}:
+            raise ValueError(
+                "the optimizer has none of the model's parameters; make it with model.parameters()"
+            )
+
+    @torch.no_grad()
+    def step(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """One local update of all layers from a batch.
+
+        Args:
+            inputs: `(B, …)`, as the model takes them.
+            labels: classes `(B,)`, int64.
+
+        Returns:
+            Probabilities of the classes before the update, `(B, classes)`.
+
+        Raises:
+            ValueError: labels that are no classes, or inputs that are not finite.
+        """
+        self._check_labels(labels, len(inputs))
+        passed, outputs = self._forward(inputs)
+        probabilities = torch.softmax(outputs, 1)
+        # What is not finite shows in the sum.
+        if not probabilities.sum().isfinite():
+            raise ValueError(
+                "the outputs are not finite: inputs hold NaN, or the network has diverged; look at "
+                "the data, or use a smaller learning rate"
+            )
+        rows = torch.zeros(len(inputs), 2 * self.num_classes, device=outputs.device)
+        rows[:, : self.num_classes] = probabilities
+        rows.scatter_(1, labels[:, None] + self.num_classes, 1.0)
+        credits = self.policy.act(rows[None])[0].to(outputs.dtype) * self.credit_scale
+        *hidden, last = torch.split(credits, self._sizes, 1)
+        jacobian = probabilities * (last - (probabilities * last).sum(1, keepdim=True))
+        errors = [
+            _error(stage, credit, pre, post)
+            for stage, credit, (_, pre, post) in zip(
+                self._stages[:-1], hidden, passed[:-1], strict=True
+            )
+        ]
+        for stage, kept, error in zip(self._stages, passed, [*errors, jacobian], strict=True):
+            _set_gradient(stage.layer, kept[0], error, -1.0 / len(inputs))
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return probabilities
+
+    def _forward(self, inputs: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+        """Per layer its input, pre-activations and activities; and the model's outputs."""
+        passed = []
+        below = inputs
+        for module in self._first:
+            below = module(below)
+        for stage in self._stages:
+            pre = stage.layer(below)
+            # In place it would write over what f′ needs.
+            kept = pre.clone() if getattr(stage.activation, "inplace", False) else pre
+            post = stage.activation(kept)
+            passed.append((below, pre, post))
+            below = post
+            for module in stage.then:
+                below = module(below)
+        return passed, below
+
+    def _check_labels(self, labels: Tensor, count: int) -> None:
+        if labels.shape != (count,) or labels.dtype != torch.int64 or not count:
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)} and type {labels.dtype} must be whole "
+                f"numbers (torch.int64) of shape ({count},), one at least"
+            )
+        lowest, highest = (int(bound) for bound in labels.aminmax())
+        if not 0 <= lowest <= highest < self.num_classes:
+            raise ValueError(
+                f"labels from {lowest} to {highest} must be classes from 0 to "
+                f"{self.num_classes - 1}: the model has {self.num_classes} outputs"
+            )
+
+
+def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
+    """C ⊙ f′(a), where a filter's credit holds at every position."""
+    everywhere = credit.view(*credit.shape, *[1] * (pre.dim() - 2)).expand_as(pre)
+    return _ERRORS[type(stage.activation)](stage.activation, everywhere, pre, post)
+
+
+def _set_gradient(layer: _Layer, below: Tensor, error: Tensor, scale: float) -> None:
+    """What an optimiser that descends makes ΔW = mean_n( xᵀ error ) of."""
+    if isinstance(layer, nn.Linear):
+        layer.weight.grad = (error.T @ below).mul_(scale)
+        bias = error.sum(0)
+    else:
+        _, weight, bias = _aten.convolution_backward(
+            error,
+            below,
+            layer.weight,
+            [layer.out_channels],
+            list(layer.stride),
+            list(layer.padding),
+            list(layer.dilation),
+            False,
+            [0, 0],
+            layer.groups,
+            [False, True, True],
+        )
+        layer.weight.grad = weight.mul_(scale)
+    if layer.bias is not None:
+        layer.bias.grad = bias.mul_(scale)
+
+
+def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
+    """What comes before the first layer, and the layers with what follows each."""
+    if not isinstance(model, nn.Sequential):
+        raise ValueError(
+            f"the model is a {type(model).__name__}; credits are for a torch.nn.Sequential, whose "
+            "layers come one after the other"
+        )
+    first: list[nn.Module] = []
+    stages: list[_Stage] = []
+    for module in _flat(model):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            _check_layer(module)
+            stages.append(_Stage(module))
+        elif next(module.parameters(), None) is not None:
+            raise ValueError(
+                f"{module} has parameters that no credit is for; use Linear and Conv2d alone"
+            )
+        elif not stages:
+            first.append(module)
+        elif type(module) in _ERRORS and not stages[-1].then:
+            if type(stages[-1].activation) is not nn.Identity:
+                raise ValueError(f"{module} follows another activation function; leave one out")
+            stages[-1].activation = module
+        elif type(module) in _ERRORS:
+            raise ValueError(f"{module} must come directly after its layer, before pooling")
+        elif _is_activation(module):
+            known = ", ".join(known.__name__ for known in _ERRORS)
+            raise ValueError(f"the derivative of {module} is not known here; use {known}")
+        else:
+            stages[-1].then.append(module)
+    if not stages:
+        raise ValueError("the model has no Linear or Conv2d layer to train")
+    last = stages[-1]
+    if (
+        not isinstance(last.layer, nn.Linear)
+        or last.then
+        or type(last.activation) is not nn.Identity
+    ):
+        raise ValueError(
+            "the model must end with a Linear layer, whose outputs go through a softmax here; "
+            "leave out what follows it"
+        )
+    return first, stages
+
+
+def _is_activation(module: nn.Module) -> bool:
+    """Whether its derivative would be needed; a softmax at the end has a message of its own."""
+    is_softmax = isinstance(module, nn.Softmax | nn.LogSoftmax)
+    return type(module).__module__ == "torch.nn.modules.activation" and not is_softmax
+
+
+def _flat(model: nn.Sequential) -> list[nn.Module]:
+    """Modules in their order, those of nested Sequentials too."""
+    return [
+        module
+        for child in model
+        for module in (_flat(child) if isinstance(child, nn.Sequential) else [child])
+    ]
+
+
+def _check_layer(layer: _Layer) -> None:
+    if isinstance(layer, nn.Linear):
+        return
+    if isinstance(layer.padding, str):
+        raise ValueError(f'{layer} has padding="{layer.padding}"; say it in numbers')
+    if layer.padding_mode != "zeros":
+        raise ValueError(f'{layer} has padding_mode="{layer.padding_mode}"; use "zeros"')
+
+
+def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
+    """Whether the policy sees as many classes and gives as many credits as the model has."""
+    *hidden, classes = sizes
+    observation, action = policy.observation_space.shape or (), policy.action_space.shape or ()
+    if isinstance(policy, FeedbackRulePolicy):
+        raise ValueError(
+            f"{type(policy).__name__} reads weights from an environment; take a policy for which "
+            'outputs and labels are enough, such as meta.load("mnist-mlp")'
+        )
+    if len(observation) != 2 or len(action) != 2:
+        raise ValueError(
+            f"{type(policy).__name__} was made for observations of shape {observation}; take one "
+            'for classification, such as meta.load("mnist-mlp")'
+        )
+    if observation[1] != 2 * classes:
+        raise ValueError(
+            f"the policy knows {observation[1] // 2} classes and the model has {classes} outputs; "
+            "take a policy that was evolved for as many, or change the last layer"
+        )
+    if action[1] != sum(sizes):
+        raise ValueError(
+            f"the policy has credits for {action[1] - classes} hidden neurons (a filter counts as "
+            f"one), and the model has {sum(hidden)} ({' + '.join(map(str, hidden)) or 'none'}); "
+            "change the hidden layers, or take a policy that was evolved for as many"
+        )
