@@ -57,7 +57,7 @@ class Extent:
 
     seeds: int = 5
     tuning_seeds: int = 2
-    marks: tuple[int, ...] = (5_000, 10_000, 20_000, 50_000)
+    marks: tuple[int, ...] = (2_000, 5_000, 10_000, 20_000, 50_000)
 
 
 QUICK = Extent(seeds=2, tuning_seeds=0, marks=(2_000, 5_000))
@@ -106,9 +106,9 @@ _AUGMENT: dict[Name, Contender] = {
         {
             "num_envs": 8,
             "epsilon": (0.3, 0.02, 0.5),
-            "policy_kwargs": {"hidden_sizes": [100, 50], "init_range": 0.2},
+            "policy_kwargs": {"hidden_sizes": [300]},
         },
-        {"learning_rate": (0.5, 0.2, 1.0), "tag_decay": (0.9, 1.0)},
+        {"learning_rate": (0.2, 0.1, 0.5), "tag_decay": (0.9, 0.8)},
     ),
 }
 _DQN: dict[Name, Contender] = {
@@ -141,7 +141,7 @@ _DQN: dict[Name, Contender] = {
             "gradient_steps": 8,
             "exploration_fraction": 0.2,
             "exploration_final_eps": 0.05,
-            "policy_kwargs": {"net_arch": [100, 50]},
+            "policy_kwargs": {"net_arch": [300]},
         },
         {"learning_rate": (1e-3, 2e-3, 5e-4)},
     ),

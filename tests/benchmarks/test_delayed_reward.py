@@ -66,7 +66,7 @@ def test_every_job_is_json_and_has_a_key_of_its_own():
 def test_tags_bridge_the_wait():
     """Accuracy of a short run with tags, and of one without, which stays at chance."""
     contender = CONTENDERS["Digits"]["AuGMEnT"]
-    settings = {**contender.settings, "learning_rate": 0.5}
+    settings = {**contender.settings, "learning_rate": 0.2}
     with_tags = learned(
         "Digits", "AuGMEnT", {**settings, "tag_decay": 0.9}, 0, [1_000, 10_000], False
     )
@@ -89,11 +89,11 @@ def test_the_best_point_is_chosen_and_shown(tmp_path):
     assert chosen(file, "Digits", "DQN", extent) is None
     for score, jobs in zip((1.0, 9.0, 3.0), tuning_jobs("Digits", "DQN", extent), strict=True):
         for each in jobs:
-            file.cell(each.key, each.settings, lambda score=score: {"scores": [score] * 4})
+            file.cell(each.key, each.settings, lambda score=score: {"scores": [score] * 5})
     point = CONTENDERS["Digits"]["DQN"].points[1]
     assert chosen(file, "Digits", "DQN", extent) == point
     reported = job("Digits", "DQN", point, 0, extent, True)
-    result = {"scores": [1.0, 2.0, 3.0, 4.5], "learning_seconds": 7.0}
+    result = {"scores": [1.0, 2.0, 3.0, 4.0, 4.5], "learning_seconds": 7.0}
     file.cell(reported.key, reported.settings, lambda: result)
     assert len(cells_of(file, "Digits", "DQN", extent)) == 1
     assert f"| Digits | DQN | α {point['learning_rate']:g} | 1.00 |" in render(file, extent)
