@@ -2,6 +2,7 @@
 
 import time
 import zipfile
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -32,10 +33,9 @@ class LocalLearner(BaseAlgorithm):
 
     Args:
         policy: name of the policy, of `policy_aliases`, or a `DeepAGRELPolicy` class.
-        env: an environment id, of which `num_envs` are made, or an environment or a vector
+        env: an environment id, of which `num_envs_of_id` are made, or an environment or a vector
             environment of Gymnasium or Stable-Baselines3.
         learning_rate: α, or a function of the remaining progress.
-        num_envs: environments that are made if an id is given.
         epsilon: ε, how often the choice is Boltzmann's at first.
         env_kwargs: keyword arguments of the environment, if an id is given.
         policy_kwargs: keyword arguments of the policy.
@@ -55,7 +55,6 @@ class LocalLearner(BaseAlgorithm):
         policy: str | type[DeepAGRELPolicy],
         env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv | None,
         learning_rate: float | Schedule,
-        num_envs: int,
         epsilon: float,
         *,
         env_kwargs: Mapping[str, Any] | None,
@@ -74,7 +73,6 @@ class LocalLearner(BaseAlgorithm):
             raise ValueError("env_kwargs are for an environment id; give them to the environment")
         self.env_id = env if isinstance(env, str) else None
         self.env_kwargs = dict(env_kwargs or {})
-        self._num_envs_of_id = num_envs
         if isinstance(env, str):
             env = self.make_env()
         elif isinstance(env, VectorEnv):
@@ -97,6 +95,11 @@ class LocalLearner(BaseAlgorithm):
             self.env.seed(self.seed)
         if _init_setup_model:
             self._setup_model()
+
+    @property
+    @abstractmethod
+    def num_envs_of_id(self) -> int:
+        """Environments that are made of an id."""
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         require_one_of("policy", policy_name, list(self.policy_aliases))
@@ -126,7 +129,7 @@ class LocalLearner(BaseAlgorithm):
         self.generator = torch.Generator(self.device).manual_seed(int(seeds[1]))
 
     def make_env(self, **kwargs: Any) -> VecEnv:
-        """The environment of the id this was made with, as many at once as learn.
+        """The environment of the id this was made with, `num_envs_of_id` at once.
 
         Args:
             kwargs: keyword arguments that differ, such as `split="test"`.
@@ -141,11 +144,11 @@ class LocalLearner(BaseAlgorithm):
             )
         kwargs = {**self.env_kwargs, **kwargs}
         if gymnasium.spec(self.env_id).vector_entry_point is not None:
-            env = gymnasium.make_vec(self.env_id, num_envs=self._num_envs_of_id, **kwargs)
+            env = gymnasium.make_vec(self.env_id, num_envs=self.num_envs_of_id, **kwargs)
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
                 return VectorEnvAdapter(env)
             env.close()
-        return make_vec_env(self.env_id, self._num_envs_of_id, env_kwargs=kwargs)
+        return make_vec_env(self.env_id, self.num_envs_of_id, env_kwargs=kwargs)
 
     def _check_env(self, env: VecEnv) -> None:
         """Raise ValueError where this cannot learn."""

@@ -126,6 +126,7 @@ class AuGMEnT(LocalLearner):
         require_unit("tag_decay", tag_decay)
         if not callable(epsilon):
             require_unit("epsilon", epsilon)
+        self._num_envs_of_id = num_envs
         self.gamma = gamma
         self.tag_decay = tag_decay
         self.exploration = FloatSchedule(epsilon)
@@ -134,7 +135,6 @@ class AuGMEnT(LocalLearner):
             policy,
             env,
             learning_rate,
-            num_envs,
             self.exploration(1.0),
             env_kwargs=env_kwargs,
             policy_kwargs=policy_kwargs,
@@ -144,6 +144,11 @@ class AuGMEnT(LocalLearner):
             verbose=verbose,
             _init_setup_model=_init_setup_model,
         )
+
+    @property
+    def num_envs_of_id(self) -> int:
+        """As given."""
+        return self._num_envs_of_id
 
     def _setup_model(self) -> None:
         super()._setup_model()

@@ -136,7 +136,6 @@ class TrialLearner(LocalLearner):
             policy,
             env,
             learning_rate,
-            batch_size,
             epsilon,
             env_kwargs=env_kwargs,
             policy_kwargs=policy_kwargs,
@@ -146,6 +145,11 @@ class TrialLearner(LocalLearner):
             verbose=verbose,
             _init_setup_model=_init_setup_model,
         )
+
+    @property
+    def num_envs_of_id(self) -> int:
+        """As many as fill a batch."""
+        return self.batch_size
 
     def _setup_model(self) -> None:
         super()._setup_model()
