@@ -108,7 +108,7 @@ class AuGMEnT(LocalLearner):
         policy: str | type[DeepAGRELPolicy],
         env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv | None,
         learning_rate: float | Schedule = 0.2,
-        num_envs: int = 16,
+        num_envs: int = 8,
         gamma: float = 0.99,
         tag_decay: float = 0.9,
         epsilon: float | Schedule = 0.05,

@@ -150,9 +150,9 @@ def test_a_run_is_sarsa_lambda_by_autograd(env_kwargs, epsilon, tag_decay, num_e
     start = [w.clone() for w in learner.policy.q_net.weights]
     weights = [w.clone().requires_grad_() for w in learner.policy.q_net.weights]
     recorder = Recorder()
-    learner.learn(40 * num_envs, recorder)
+    learner.learn(40 * num_envs, recorder, log_interval=1000)
     traces = [[torch.zeros_like(w) for w in weights] for _ in range(num_envs)]
-    cuts = 0
+    cuts, abs_rpe = 0, 0.0
     for step in recorder.steps:
         changes = [torch.zeros_like(w) for w in weights]
         for i in range(num_envs):
@@ -166,6 +166,7 @@ def test_a_run_is_sarsa_lambda_by_autograd(env_kwargs, epsilon, tag_decay, num_e
             else:
                 next_value = torch.zeros(())
             rpe = float(step["rewards"][i]) + 0.9 * next_value.item() - q_chosen.item()
+            abs_rpe += abs(rpe)
             for trace, gradient, change in zip(traces[i], gradients, changes, strict=True):
                 trace.mul_(0.9 * tag_decay).add_(gradient)
                 change.add_(trace, alpha=0.05 * rpe / num_envs)
@@ -177,6 +178,7 @@ def test_a_run_is_sarsa_lambda_by_autograd(env_kwargs, epsilon, tag_decay, num_e
                 torch.testing.assert_close(after, w, rtol=0, atol=1e-12)
     assert all((w - first).abs().max() > 1e-3 for w, first in zip(weights, start, strict=True))
     assert len(recorder.steps) == 40
+    assert learner._sums.tolist() == pytest.approx([abs_rpe, 40 * num_envs])
     assert (cuts > 0) == ("cuts" in env_kwargs)
 
 
@@ -260,13 +262,14 @@ def test_cartpole():
         "MlpPolicy",
         "CartPole-v1",
         env_kwargs={"sutton_barto_reward": True},
-        policy_kwargs={"std": (2.4, 2.0, 0.2, 2.0)},
+        policy_kwargs={"std": (2.4, 2.0, 0.1, 1.0)},
+        num_envs=4,
         seed=0,
         device="cpu",
     )
-    learner.learn(25_000)
+    learner.learn(10_000)
     steps, _ = evaluate_policy(learner, make_vec_env("CartPole-v1", 5, seed=1), 10)
-    assert steps > 400
+    assert steps > 450
 
 
 def test_same_seed_same_weights_whatever_the_global_state():
