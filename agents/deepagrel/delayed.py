@@ -56,7 +56,8 @@ class AuGMEnT(LocalLearner):
 
     Networks have no biases, so that q is proportional to the state: 0 where all features are
     0. Rewards suit it that are 0 there, such as −1 for a failure; else let a feature be constant.
-    Recurrent memory units of the paper are not here: states must tell what matters.
+    Features should be of about the same size; the policy's `mean` and `std` see to that. The
+    memory units of the paper are not here: states must tell what the next action depends on.
 
     | logged | meaning |
     |---|---|
