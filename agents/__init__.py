@@ -3,12 +3,13 @@
 from agents.agrel_rule import DeepAGRELCreditPolicy
 from agents.base import CreditPolicy
 from agents.credit_trainer import CreditTrainer
-from agents.deepagrel import DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop
+from agents.deepagrel import AuGMEnT, DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop
 from agents.rules import BackpropPolicy, DFAPolicy, DRTPPolicy, FAPolicy
 from agents.tdca import TDCAActorCriticPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from agents.vec_env import VectorEnvAdapter
 
 __all__ = [
+    "AuGMEnT",
     "BackpropPolicy",
     "CreditPolicy",
     "CreditTrainer",

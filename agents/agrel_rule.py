@@ -7,10 +7,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.deepagrel.policy import choose, require_epsilon
+from agents.deepagrel.policy import choose
 from agents.rules import FeedbackRulePolicy
 from credit_envs import CreditAssignVectorEnv
-from credit_envs.checks import require_at_least, require_one_of
+from credit_envs.checks import require_at_least, require_one_of, require_unit
 from credit_envs.tasks import ClassificationTask
 
 Feedback = Literal["tied", "fixed"]
@@ -55,7 +55,7 @@ class DeepAGRELCreditPolicy(FeedbackRulePolicy):
     ) -> None:
         super().__init__(observation_space, action_space, credit_scale=credit_scale)
         require_one_of("feedback", feedback, get_args(Feedback))
-        require_epsilon(epsilon)
+        require_unit("epsilon", epsilon)
         require_at_least("seed", seed, 0)
         self.feedback: Feedback = feedback
         self.epsilon = epsilon

@@ -7,6 +7,7 @@ from benchmarks import (
     deepagrel,
     deepagrel_skipping,
     deepagrel_table_1,
+    delayed_reward,
     table_1,
     table_2,
     table_s1,
@@ -105,6 +106,13 @@ def deep_agrel() -> str:
         f"`python -m benchmarks.{skipping.NAME}`\n",
         f"{(skipping.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
         f"{skipping.render(ResultsFile(skipping.NAME))}\n",
+    ]
+    delayed = delayed_reward
+    parts += [
+        "## Rewards that arrive after several actions\n",
+        f"`python -m benchmarks.{delayed.NAME}`\n",
+        f"{(delayed.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
+        f"{delayed.render(ResultsFile(delayed.NAME), delayed.Extent())}\n",
     ]
     return "\n".join(parts)
 

@@ -50,6 +50,12 @@ def require_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must be a number of at least 0 and below 1")
 
 
+def require_unit(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a number from 0 to 1."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name}={value!r} must be a number from 0 to 1")
+
+
 def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
     """Layer sizes as a tuple; ValueError unless they are whole numbers above 0."""
     values = tuple(sizes) if isinstance(sizes, list | tuple) else (sizes,)

@@ -1,7 +1,6 @@
 """What all have in common that learn from trials of one step: batches, log, checkpoints."""
 
 import time
-import zipfile
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,34 +9,22 @@ from typing import Any, ClassVar, NamedTuple, Self
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents.deepagrel.base import LocalLearner
 from agents.deepagrel.network import Activities, Masks
 from agents.deepagrel.policy import (
     DeepAGRELCnnPolicy,
     DeepAGRELLocConPolicy,
     DeepAGRELPolicy,
     choose,
-    require_discrete,
-    require_epsilon,
 )
-from agents.vec_env import VectorEnvAdapter
-from credit_envs import __version__
-from credit_envs.checks import (
-    check_keywords,
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_positive,
-)
-from credit_envs.files import atomic_path
+from credit_envs.checks import require_at_least, require_not_negative, require_unit
 
 _Array = NDArray[Any]
 
@@ -60,7 +47,7 @@ class Trials(NamedTuple):
     labels: _Array | None = None
 
 
-class TrialLearner(BaseAlgorithm):
+class TrialLearner(LocalLearner):
     """Learns to answer in trials of one step, by updates that are local.
 
     What the output units start from a batch is up to the rule, `_output_signal`; the rest is here.
@@ -115,7 +102,6 @@ class TrialLearner(BaseAlgorithm):
         "CnnPolicy": DeepAGRELCnnPolicy,
         "LocConPolicy": DeepAGRELLocConPolicy,
     }
-    policy: DeepAGRELPolicy
 
     def __init__(
         self,
@@ -135,38 +121,13 @@ class TrialLearner(BaseAlgorithm):
         verbose: int = 0,
         _init_setup_model: bool = True,
     ) -> None:
-        if not callable(learning_rate):
-            require_positive("learning_rate", learning_rate)
         require_at_least("batch_size", batch_size, 1)
-        require_epsilon(epsilon)
+        require_unit("epsilon", epsilon)
         require_not_negative("weight_decay", weight_decay)
         require_not_negative("skip_below", skip_below)
-        if seed is not None:
-            require_at_least("seed", seed, 0)
-        if env_kwargs and not isinstance(env, str):
-            raise ValueError("env_kwargs are for an environment id; give them to the environment")
-        self.env_id = env if isinstance(env, str) else None
-        self.env_kwargs = dict(env_kwargs or {})
         self.batch_size = batch_size
-        if isinstance(env, str):
-            env = self.make_env()
-        elif isinstance(env, VectorEnv):
-            env = VectorEnvAdapter(env)
-        super().__init__(
-            policy,
-            env=env,
-            learning_rate=learning_rate,
-            policy_kwargs=policy_kwargs,
-            tensorboard_log=tensorboard_log,
-            verbose=verbose,
-            device=device,
-            support_multi_env=True,
-            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
-        )
-        self.epsilon = epsilon
         self.weight_decay = weight_decay
         self.skip_below = skip_below
-        self.version = __version__
         self.history: list[list[float]] = []
         self.held_out_accuracies: list[float] = []
         self.test_accuracies: list[float] = []
@@ -174,64 +135,31 @@ class TrialLearner(BaseAlgorithm):
         self._unlearned: list[Trials] = []
         self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
         self._sums = [0.0] * _NUM_SUMS
-        self._env_state: Any = None
-        if self.env is not None and (seed is not None or self.env_id is not None):
-            self.env.seed(self.seed)
-        if _init_setup_model:
-            self._setup_model()
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            epsilon,
+            env_kwargs=env_kwargs,
+            policy_kwargs=policy_kwargs,
+            seed=seed,
+            device=device,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            _init_setup_model=_init_setup_model,
+        )
 
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        require_one_of("policy", policy_name, list(self.policy_aliases))
-        return self.policy_aliases[policy_name]
+    @property
+    def num_envs_of_id(self) -> int:
+        """As many as fill a batch."""
+        return self.batch_size
 
     def _setup_model(self) -> None:
-        if not issubclass(self.policy_class, DeepAGRELPolicy):
-            raise ValueError(
-                f"{type(self).__name__} learns in a network of its own kind, which "
-                f"{self.policy_class.__name__} has not: use MlpPolicy, CnnPolicy, LocConPolicy or "
-                "another DeepAGRELPolicy"
-            )
-        assert self.seed is not None
-        seeds = np.random.SeedSequence(self.seed).generate_state(2, np.uint32)
-        if self.env is not None:
-            self._check_env(self.env)
-        self._setup_lr_schedule()
-        check_keywords(self.policy_class, self.policy_kwargs)
-        self.policy = self.policy_class(
-            self.observation_space,
-            self.action_space,
-            **{"epsilon": self.epsilon, **self.policy_kwargs},
-        )
-        self.policy.initialise(torch.Generator().manual_seed(int(seeds[0])))
-        self.policy = self.policy.to(self.device)
-        self.policy.set_training_mode(False)
-        self.generator = torch.Generator(self.device).manual_seed(int(seeds[1]))
+        super()._setup_model()
         self.best_weights = torch.empty(0)
 
-    def make_env(self, **kwargs: Any) -> VecEnv:
-        """The environment of the id this was made with, `batch_size` at once.
-
-        Args:
-            kwargs: keyword arguments that differ, such as `split="test"`.
-
-        Raises:
-            ValueError: there is no id.
-        """
-        if self.env_id is None:
-            raise ValueError(
-                "the environment was not given by its id, so that no other of its kind can be "
-                "made; make it yourself"
-            )
-        kwargs = {**self.env_kwargs, **kwargs}
-        if gymnasium.spec(self.env_id).vector_entry_point is not None:
-            env = gymnasium.make_vec(self.env_id, num_envs=self.batch_size, **kwargs)
-            if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
-                return VectorEnvAdapter(env)
-            env.close()
-        return make_vec_env(self.env_id, self.batch_size, env_kwargs=kwargs)
-
     def _check_env(self, env: VecEnv) -> None:
-        require_discrete(env.action_space)
+        super()._check_env(env)
         if self.batch_size % env.num_envs:
             raise ValueError(
                 f"batch_size={self.batch_size} is not a multiple of the {env.num_envs} "
@@ -313,15 +241,6 @@ class TrialLearner(BaseAlgorithm):
         callbacks.on_training_end()
         return self
 
-    def _make_env_anew(self) -> VecEnv:
-        """After loading: the environment of the saved id, where it was."""
-        if self.env_id is None:
-            raise ValueError("there is no environment to learn in: call set_env() first")
-        env = self.make_env()
-        if not _restore(env, self._env_state):
-            self._last_obs = None
-        return env
-
     @torch.no_grad()
     def _answer(self) -> tuple[Activities, Masks, Tensor]:
         """The network's activities for the last observations, and its choices `(n_envs,)`."""
@@ -378,10 +297,6 @@ class TrialLearner(BaseAlgorithm):
         """Right answers to the last observations, `(n_envs,)`; None: the rule needs none."""
         return None
 
-    def _to_tensor(self, array: _Array) -> Tensor:
-        # A copy: environments may write the next trials over these.
-        return torch.tensor(array, device=self.device)
-
     # ------------------------------------------------------------------ logging
 
     def _add_up(self, rewards: Tensor, size: Tensor, is_greedy: Tensor) -> None:
@@ -409,10 +324,7 @@ class TrialLearner(BaseAlgorithm):
         reward, size, learned, greedy, greedy_reward, trials = self._sums
         self._sums = [0.0] * _NUM_SUMS
         if not np.isfinite(size):
-            raise FloatingPointError(
-                f"the network has diverged at {self.num_timesteps} trials with learning_rate="
-                f"{self.lr_schedule(self._current_progress_remaining):g}; use a smaller one"
-            )
+            raise self._divergence()
         accuracy = greedy_reward / max(greedy, 1)
         self.history.append([self.num_timesteps, reward / trials, accuracy, size / trials])
         record = self.logger.record
@@ -420,14 +332,7 @@ class TrialLearner(BaseAlgorithm):
         record("train/accuracy", accuracy)
         record(f"train/mean_abs_{self.signal_name}", size / trials)
         record("train/learned", learned / trials)
-        seconds = (time.time_ns() - self.start_time) / 1e9
-        record("time/fps", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for number, weight in enumerate(self.policy.q_net.weights, start=1):
-            record(f"weights/norm_{number}", weight.norm().item())
-        if self.policy.feedback_kind in ("reciprocal", "fixed"):
-            for number, angle in enumerate(self.policy.alignment(), start=2):
-                record(f"feedback/angle_{number}", angle)
+        self._record_network()
         self.logger.dump(self.num_timesteps)
 
     # ------------------------------------------------------------------ saving
@@ -440,83 +345,17 @@ class TrialLearner(BaseAlgorithm):
         """Go back to the copy."""
         self.policy.load_from_vector(self.best_weights.cpu().numpy())
 
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "generator", "lr_schedule"]
-
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], ["best_weights"]
 
-    def save(  # type: ignore[override]
+    def save(  # type: ignore[override] # noqa: D102
         self,
         path: str | Path,
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Save all that learning needs to go on; a file that was there is replaced at the end.
-
-        Args:
-            path: of the file; `.zip` is added if it has no ending.
-            exclude: further attributes to leave out.
-            include: attributes to keep that would be left out.
-        """
         self._count()
-        self._generator_state = self.generator.get_state().numpy()
-        if self.env is not None:
-            self._env_state = _state_of(self.env)
-        with atomic_path(_zip_path(path)) as unfinished:
-            super().save(unfinished, exclude, include)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | Path,
-        env: VectorEnv[Any, Any, Any] | VecEnv | gymnasium.Env[Any, Any] | None = None,
-        device: torch.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> Self:
-        """A saved learner that goes on, with `learn(…, reset_num_timesteps=False)`.
-
-        It goes on exactly where it stopped if the environment can: a vector environment of this
-        package takes up its sequence of images again, others are reset.
-
-        Args:
-            path: of the file.
-            env: the environment to go on in; None makes that of a saved id anew.
-            device: where the network lives.
-            custom_objects: see `BaseAlgorithm.load`.
-            print_system_info: print versions, here and when it was saved.
-            force_reset: False trusts that `env` is just where it was.
-            kwargs: attributes to change, such as `tensorboard_log`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is incomplete, of another version or of another environment.
-        """
-        target = _zip_path(path)
-        if isinstance(env, VectorEnv):
-            env = VectorEnvAdapter(env)
-        try:
-            model = super().load(
-                target, env, device, custom_objects, print_system_info, False, **kwargs
-            )
-            if model.version != __version__:
-                raise ValueError(f"saved by version {model.version}, this is {__version__}")
-            model._take_up(force_reset)
-            return model
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{target} cannot be continued here ({error}): it is incomplete, or of another "
-                "version or environment; use another checkpoint, or start again"
-            ) from error
-
-    def _take_up(self, force_reset: bool) -> None:
-        """Generator and environment where they were when this was saved."""
-        self.generator.set_state(torch.from_numpy(self._generator_state))
-        if self.env is not None and not _restore(self.env, self._env_state) and force_reset:
-            self._last_obs = None
+        super().save(path, exclude, include)
 
 
 _NUM_SUMS = 6
@@ -541,25 +380,3 @@ def _joined(parts: list[Trials]) -> Trials:
         np.concatenate(rewards),
         None if labels[0] is None else np.concatenate(labels),
     )
-
-
-def _zip_path(path: str | Path) -> Path:
-    target = Path(path)
-    return target if target.suffix else target.with_suffix(".zip")
-
-
-def _state_of(env: VecEnv | None) -> Any:
-    """What a vector environment that can be taken up again needs; None for others."""
-    if not isinstance(env, VectorEnvAdapter) or not hasattr(env.env, "get_state"):
-        return None
-    return env.env.get_state()
-
-
-def _restore(env: VecEnv | None, state: Any) -> bool:
-    """Whether the environment is now where it was."""
-    if not isinstance(env, VectorEnvAdapter) or state is None:
-        return False
-    if not hasattr(env.env, "set_state"):
-        return False
-    env.env.set_state(state)
-    return True

@@ -1,6 +1,6 @@
 """A network that estimates the reward of every action, and learns it by the four-factor rule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,21 +172,46 @@ class QNetwork(nn.Module):
                 to each hidden layer.
         """
         layers = self._layers
-        output_signal = signal
-        for i in reversed(range(len(layers))):
-            units, presynaptic = activities.units[i], activities.presynaptic[i]
+        for i, arriving in self.signals(activities, signal, feedback, kind):
             learning: list[Tensor] = [layers[i].weight]
-            below = signal
-            if i > 0:
-                # Before the update: the feedback of a trial goes through the weights it met.
-                if kind == "direct":
-                    below = layers[-1].feed_back(output_signal, feedback[i - 1], units)
-                else:
-                    below = layers[i].feed_back(signal, feedback[i - 1], units)
-                learning += [feedback[i - 1]] if kind == "reciprocal" else []
-            layers[i].update(learning, presynaptic, signal, rate, keep)
-            if i > 0:
-                signal = _gate(below, units, self.dropout[i - 1])
+            if i > 0 and kind == "reciprocal":
+                learning.append(feedback[i - 1])
+            layers[i].update(learning, activities.presynaptic[i], arriving, rate, keep)
+
+    def signals(
+        self,
+        activities: Activities,
+        signal: Tensor,
+        feedback: Sequence[Tensor],
+        kind: Feedback = "tied",
+    ) -> Iterator[tuple[int, Tensor]]:
+        """What arrives at the units above each layer's synapses, from the output layer down.
+
+        A layer's synapses may learn as soon as their signal is there: its feedback has gone
+        through already, so that it meets the weights of the trial.
+
+        Args:
+            activities: see `update`.
+            signal: see `update`.
+            feedback: see `update`.
+            kind: see `update`.
+
+        Yields:
+            The layer's number, and the signal of the units it leads to, `(B, *output_shape)`.
+        """
+        layers = self._layers
+        arriving = signal
+        for i in reversed(range(len(layers))):
+            if i == 0:
+                yield i, arriving
+                return
+            units = activities.units[i]
+            if kind == "direct":
+                below = layers[-1].feed_back(signal, feedback[i - 1], units)
+            else:
+                below = layers[i].feed_back(arriving, feedback[i - 1], units)
+            yield i, arriving
+            arriving = _gate(below, units, self.dropout[i - 1])
 
     def select(self, activities: Activities, trials: Tensor) -> Activities:
         """The activities of some trials, by their indices."""

@@ -20,6 +20,7 @@ from credit_envs.checks import (
     require_one_of,
     require_positive,
     require_sizes,
+    require_unit,
 )
 
 
@@ -70,7 +71,7 @@ class DeepAGRELPolicy(BasePolicy):
     ) -> None:
         super().__init__(observation_space, action_space)
         require_one_of("feedback", feedback, get_args(Feedback))
-        require_epsilon(epsilon)
+        require_unit("epsilon", epsilon)
         if init_range is not None:
             require_positive("init_range", init_range)
         self.feedback_kind: Feedback = feedback
@@ -156,6 +157,16 @@ class DeepAGRELPolicy(BasePolicy):
         rest = ("feedback", "mean", "std")
         names = (name for name in signature(type(self)).parameters if name not in rest)
         return {name: getattr(self, name) for name in names} | {"feedback": self.feedback_kind}
+
+
+class AuGMEnTPolicy(DeepAGRELPolicy):
+    """The same with 64 hidden units: every environment has a tag for each synapse.
+
+    Weights start in ±0.1.
+    """
+
+    default_hidden_sizes = (64,)
+    default_init_range = 0.1
 
 
 class DeepAGRELCnnPolicy(DeepAGRELPolicy):
@@ -266,18 +277,12 @@ def choose(q_values: Tensor, epsilon: float, generator: torch.Generator | None) 
     return torch.where(explores, q_values + gumbel, q_values).argmax(1)
 
 
-def require_epsilon(epsilon: float) -> None:
-    """Raise ValueError unless `epsilon` is a probability."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon={epsilon!r} must be a number from 0 to 1")
-
-
 def require_discrete(action_space: spaces.Space[Any]) -> int:
     """The number of actions; ValueError unless they are 0, 1, …."""
     if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
         raise ValueError(
-            "DeepAGREL has a Q-value for each action, so the action space must be a Discrete that "
-            f"starts at 0, not {action_space}"
+            "the network has a Q-value for each action, so the action space must be a Discrete "
+            f"that starts at 0, not {action_space}"
         )
     return int(action_space.n)
 
@@ -286,7 +291,7 @@ def _observation_shape(space: spaces.Space[Any]) -> Shape:
     """Images keep their shape; anything else is flattened."""
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            f"DeepAGREL looks at a Box of images or features, not at {space}; "
+            f"the network looks at a Box of images or features, not at {space}; "
             "use gymnasium.wrappers.FlattenObservation"
         )
     return space.shape if len(space.shape) == 3 else (int(np.prod(space.shape)),)
