@@ -238,4 +238,5 @@ def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:
 
 
 def _spread(values: NDArray[np.float64]) -> str:
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+    decimals = 0 if abs(values.mean()) >= 1000 else 1
+    return f"{values.mean():.{decimals}f} ± {values.std():.{decimals}f}"
