@@ -29,6 +29,7 @@ class Dynamics(ABC):
         task_names: variants of the problem.
         state_scale: factors on Gymnasium's observation that bring it to about [−1, 1].
         gymnasium_id: of Gymnasium's own environment with these dynamics.
+        state: of the dynamics, float64 `(state, P)`, as Gymnasium's environment holds it.
     """
 
     state_size: int
@@ -37,6 +38,7 @@ class Dynamics(ABC):
     task_names: tuple[str, ...]
     state_scale: tuple[float, ...]
     gymnasium_id: str
+    state: Tensor
 
     @abstractmethod
     def worst_return(self, horizon: int) -> float:

@@ -84,8 +84,8 @@ class Pendulum(Dynamics):
 
         Gymnasium computes 3u and 0.001u² in the precision of the action that it is given, and
         float32 is what its action space holds. So they are here, as actions × torque has the
-        precision of the actions; in float64 instead, episodes drift apart by up to 1e-3, for an
-        inverted pendulum multiplies differences.
+        precision of the actions. In float64 instead, states come up to 3e-3 apart in 200 steps, for
+        a rod near the top multiplies differences.
         """
         torque = action[0] * self._agents_torque
         angle = torch.remainder(self._angle + pi, 2 * pi).sub_(pi)
