@@ -172,7 +172,8 @@ def pendulum_strobe(history: History) -> Callable[[Any], None]:
             axes.plot([0, -sine], [0, cosine], color="tab:orange", lw=5, alpha=alpha)
         axes.plot(0, 0, color="black", marker="o")
         episode_return = history.metrics["episode_return"][-1]
-        axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), title=f"last episode: {episode_return:.0f}")
+        title = f"last episode: return {episode_return:.0f}"
+        axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), title=title)
         axes.set_aspect("equal")
 
     return panel
