@@ -67,6 +67,7 @@ _CONTROL = {
     "after the last": episode_return("normal", -1),
     "constant credits": episode_return("constant", -1),
     "shuffled credits": episode_return("shuffled", -1),
+    "frozen": episode_return("frozen", -1),
 }
 _IMAGES = {
     "TDCA test, %": accuracy("TDCA", "test"),
@@ -86,6 +87,8 @@ ROWS = (
     ),
     Row("tdca-rnn", "CreditAssign-CartPole-v0", _CONTROL),
     Row("tdca-rnn", "CreditAssign-ReversedCartPole-v0", _CONTROL),
+    Row("tdca-rnn", "CreditAssign-Pendulum-v0", _CONTROL),
+    Row("tdca-rnn", "CreditAssign-ReversedPendulum-v0", _CONTROL),
     Row("tdca-mlp", "CreditAssign-Digits-v0", _IMAGES),
     Row("tdca-mlp", "CreditAssign-MNIST-v0", _IMAGES),
 )

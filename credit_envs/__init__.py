@@ -30,8 +30,10 @@ _PAGES: dict[Family, dict[str, tuple[str, dict[str, object]]]] = {
         "FashionMNIST": ("images:Images", {"dataset": "FashionMNIST"}),
         "CIFAR10": ("images:Images", {"dataset": "CIFAR10"}),
         "Images": ("images:Images", {}),
-        "CartPole": ("control:CartPole", {}),
-        "ReversedCartPole": ("control:ReversedCartPole", {}),
+        "CartPole": ("cartpole:CartPole", {}),
+        "ReversedCartPole": ("cartpole:ReversedCartPole", {}),
+        "Pendulum": ("pendulum:Pendulum", {}),
+        "ReversedPendulum": ("pendulum:ReversedPendulum", {}),
     },
     "ClassificationBandit": {
         "Digits": ("bandit:Bandit", {"dataset": "Digits", "num_validation": 200}),

@@ -66,6 +66,16 @@ def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def require_numbers(name: str, numbers: Any) -> tuple[float, ...]:
+    """One number or several as a tuple; ValueError unless they are finite and above 0."""
+    values = tuple(numbers) if isinstance(numbers, list | tuple) else (numbers,)
+    if not values:
+        raise ValueError(f"{name}={numbers!r} must hold at least one number")
+    for value in values:
+        require_positive(name, value)
+    return tuple(float(value) for value in values)
+
+
 def require_device(name: str) -> torch.device:
     """The device called `name`; ValueError unless tensors can be put there."""
     try:

@@ -159,3 +159,21 @@ def cart_pole_strobe(history: History, scale: Sequence[float]) -> Callable[[Any]
         axes.set_aspect("equal")
 
     return panel
+
+
+def pendulum_strobe(history: History) -> Callable[[Any], None]:
+    """A panel with the rod at moments of the last episode, the latest darkest."""
+
+    def panel(axes: Axes) -> None:
+        rows = history.observations[-1]
+        for moment in np.unique(np.linspace(0, len(rows) - 1, 12).astype(int)):
+            cosine, sine = rows[moment, :2]
+            alpha = 0.1 + 0.9 * (moment / max(len(rows) - 1, 1))
+            axes.plot([0, -sine], [0, cosine], color="tab:orange", lw=5, alpha=alpha)
+        axes.plot(0, 0, color="black", marker="o")
+        episode_return = history.metrics["episode_return"][-1]
+        title = f"last episode: return {episode_return:.0f}"
+        axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), title=title)
+        axes.set_aspect("equal")
+
+    return panel

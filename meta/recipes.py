@@ -24,7 +24,12 @@ IMAGES = (
     "CreditAssign-FashionMNIST-v0",
     "CreditAssign-CIFAR10-v0",
 )
-CONTROL = ("CreditAssign-CartPole-v0", "CreditAssign-ReversedCartPole-v0")
+CONTROL = (
+    "CreditAssign-CartPole-v0",
+    "CreditAssign-ReversedCartPole-v0",
+    "CreditAssign-Pendulum-v0",
+    "CreditAssign-ReversedPendulum-v0",
+)
 BANDITS = (
     "ClassificationBandit-Digits-v0",
     "ClassificationBandit-MNIST-v0",
@@ -154,6 +159,8 @@ _BALANCE = {
     "stdev_learning_rate": 0.0,
     "center_learning_rate": 0.1,
 }
+# One batch of all candidates: the networks are so small that its overhead counts.
+_SWING = _BALANCE | {"population_size": 64, "center_learning_rate": 0.05, "chunk_size": 64}
 _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning_rate": 0.03}
 # Momentum rather than Adam inside: PGPE finds its way at once, where under Adam, whose steps hide
 # the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
@@ -198,6 +205,17 @@ RECIPES: Mapping[str, Recipe] = {
         # What actions do to the state has to be seen before it can be acted on.
         policy_kwargs={"hidden_size": 8, "state_size": 4},
         pgpe_kwargs=_BALANCE | {"task_fitness": "worst"},
+    ),
+    "CreditAssign-Pendulum-v0": Recipe(
+        generations=200,
+        # Steadier with the products that tell what actions do, though a drift would be enough.
+        policy_kwargs={"hidden_size": 8, "state_size": 3},
+        pgpe_kwargs=_SWING,
+    ),
+    "CreditAssign-ReversedPendulum-v0": Recipe(
+        generations=600,
+        policy_kwargs={"hidden_size": 16, "state_size": 3},
+        pgpe_kwargs=_SWING | {"task_fitness": "worst"},
     ),
 }
 """Recipes by environment."""

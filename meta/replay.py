@@ -1,6 +1,7 @@
-"""Replaying learned CartPole agents in Gymnasium's own `CartPole-v1`."""
+"""Replaying learned agents in Gymnasium's own environments, such as `CartPole-v1`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -11,20 +12,40 @@ from numpy.typing import NDArray
 from agents import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
-from credit_envs.tasks.cartpole import STATE_SCALE
+from credit_envs.tasks.control import perceptron
 
 Returns = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Returns of the last episodes of some lives, `(lives,)` each.
+
+    Attributes:
+        gymnasium_id: of Gymnasium's environment.
+        batched: in the batched environment.
+        replayed: in Gymnasium's.
+    """
+
+    gymnasium_id: str
+    batched: Returns
+    replayed: Returns
+
+    @property
+    def same(self) -> int:
+        """In how many lives the returns are equal, to the precision of the record."""
+        return int(np.isclose(self.batched, self.replayed, rtol=1e-5, atol=0).sum())
 
 
 @torch.no_grad()
 def replay_in_gymnasium(
     policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any], seeds: Sequence[int]
-) -> tuple[Returns, Returns]:
-    """Returns of each life's last episode, in the batched environment and in `CartPole-v1`.
+) -> Replay:
+    """Play each life's last episode again, in Gymnasium's environment.
 
     Args:
         policy: chooses the credits.
-        env_id: of a CartPole environment.
+        env_id: of a control environment.
         env_kwargs: of the environment.
         seeds: lives, dealt to the tasks in turn.
     """
@@ -36,38 +57,46 @@ def replay_in_gymnasium(
     observation = env.reset_tensors(seeds, **options)
     for _ in range(env.num_updates):
         observation = env.step_tensors(policy.act(observation)).observation
+    batched = task.episode_return.cpu().numpy().astype(np.float64)
+    return Replay(task.dynamics.gymnasium_id, batched, _play(task))
 
-    layers = [(weight.cpu().numpy(), bias.cpu().numpy()) for weight, bias in task.layers()]
-    starts = task.episode_starts().cpu().numpy()
-    replayed = [
-        _play(
-            [(weight[..., life], bias[..., life]) for weight, bias in layers],
-            starts[:, life],
-            task.task_names[task.task_index[life]] == "reversed",
-            task.horizon,
+
+def _play(task: ControlTask) -> Returns:
+    """Returns of the agents' present episode, acting in Gymnasium's environment.
+
+    The agents act all at once as in the batched environment, so that their outputs are the same to
+    the last bit wherever they see the same.
+    """
+    dynamics, device = task.dynamics, task.device
+    starts, tasks = task.episode_starts(), task.task_index.tolist()
+    envs = [
+        gymnasium.make(
+            dynamics.gymnasium_id,
+            max_episode_steps=task.horizon,
+            disable_env_checker=True,
+            **dynamics.gymnasium_kwargs(index),
         )
-        for life in range(len(seeds))
+        for index in tasks
     ]
-    return -env.loss.cpu().numpy().astype(np.float64), np.array(replayed)
+    for env, start in zip(envs, starts.T.cpu().numpy(), strict=True):
+        env.reset()
+        env.unwrapped.state = start.copy()  # type: ignore[attr-defined]
 
-
-def _play(
-    layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    start: NDArray[np.float64],
-    reversed_motor: bool,
-    horizon: int,
-) -> float:
-    env = gymnasium.make("CartPole-v1", max_episode_steps=horizon)
-    env.reset()
-    env.unwrapped.state = start  # type: ignore[attr-defined]
-    state, total, over = start.astype(np.float32), 0.0, False
-    scale = np.array(STATE_SCALE, np.float32)
-    while not over:
-        outputs = state * scale
-        for index, (weight, bias) in enumerate(layers):
-            outputs = weight @ (np.tanh(outputs) if index else outputs) + bias
-        push_right = bool(outputs[1] > outputs[0])
-        state, reward, terminated, truncated, _ = env.step(int(push_right != reversed_motor))
-        total += float(reward)
-        over = terminated or truncated
-    return total
+    layers, returns = task.layers(), np.zeros(len(envs))
+    scale = np.array(dynamics.state_scale, dtype=np.float32)
+    state = torch.empty(dynamics.state_size, len(envs), device=device)
+    action = torch.empty(dynamics.action_size, len(envs), device=device)
+    dynamics.begin(starts, torch.as_tensor(task.task_index, device=device))
+    dynamics.see(state)
+    playing = set(range(len(envs)))
+    while playing:
+        dynamics.act(perceptron(layers, state), action)
+        for life, chosen in enumerate(action.T.cpu().numpy().copy()):
+            if life in playing:
+                played = dynamics.gymnasium_action(chosen, tasks[life])
+                seen, reward, terminated, truncated, _ = envs[life].step(played)
+                state[:, life] = torch.as_tensor(seen * scale, device=device)
+                returns[life] += float(reward)
+                if terminated or truncated:
+                    playing.remove(life)
+    return returns

@@ -97,16 +97,18 @@ def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, A
     for update in range(returns[0].shape[1]):
         table.add_row(str(update), *[_spread(values[:, update]) for values in returns])
     figure = control_conditions(evaluation.conditions, "episode_return")
-    batched, replayed = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)
-    same = int((batched == replayed).sum())
+    replay = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)
     table.caption = (
-        f"replayed in Gymnasium's CartPole-v1: {_spread(replayed)} after the last update, "
-        f"the same return in {same} of {len(seeds)} lives"
+        f"replayed in Gymnasium's {replay.gymnasium_id}: {_spread(replay.replayed)} after the "
+        f"last update, the same return in {replay.same} of {len(seeds)} lives"
     )
     results = {
         "lives": len(seeds),
         "conditions": evaluation.to_json(),
-        "replayed_in_gymnasium": {"mean": float(replayed.mean()), "same_return": same},
+        "replayed_in_gymnasium": {
+            "mean": float(replay.replayed.mean()),
+            "same_return": replay.same,
+        },
     }
     return Report(table, results, {"controls.png": figure})
 
@@ -236,4 +238,5 @@ def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:
 
 
 def _spread(values: NDArray[np.float64]) -> str:
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+    decimals = 0 if abs(values.mean()) >= 1000 else 1
+    return f"{values.mean():.{decimals}f} ± {values.std():.{decimals}f}"

@@ -33,7 +33,8 @@ class CartPole(Dynamics):
     state_size = 4
     num_outputs = 2
     action_size = 1
-    worst_return = 0.0
+    state_scale = STATE_SCALE
+    gymnasium_id = "CartPole-v1"
 
     def __init__(self, variants: tuple[str, ...], device: torch.device) -> None:
         self.task_names = variants
@@ -43,6 +44,9 @@ class CartPole(Dynamics):
         self._scale = new(STATE_SCALE)[:, None]
         self._limits = new([POSITION_LIMIT, ANGLE_LIMIT])[:, None]
         self._inertia = new(HALF_LENGTH * 4.0 / 3.0)
+
+    def worst_return(self, horizon: int) -> float:  # noqa: D102
+        return 0.0
 
     def draw_start(self, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: D102
         return rng.uniform(-0.05, 0.05, 4)
@@ -87,3 +91,6 @@ class CartPole(Dynamics):
 
         has_left, has_fallen = self._positions.abs() > self._limits
         return self._reward, has_left.logical_or_(has_fallen)
+
+    def gymnasium_action(self, action: NDArray[np.float32], task: int) -> int:  # noqa: D102
+        return int((action[0] > 0) != (self.task_names[task] == "reversed"))

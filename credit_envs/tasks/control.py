@@ -27,14 +27,22 @@ class Dynamics(ABC):
         num_outputs: outputs of the agent's network.
         action_size: numbers that describe an action in the observation's rows.
         task_names: variants of the problem.
-        worst_return: the return of an agent whose parameters are no longer finite.
+        state_scale: factors on Gymnasium's observation that bring it to about [−1, 1].
+        gymnasium_id: of Gymnasium's own environment with these dynamics.
+        state: of the dynamics, float64 `(state, P)`, as Gymnasium's environment holds it.
     """
 
     state_size: int
     num_outputs: int
     action_size: int
     task_names: tuple[str, ...]
-    worst_return: float
+    state_scale: tuple[float, ...]
+    gymnasium_id: str
+    state: Tensor
+
+    @abstractmethod
+    def worst_return(self, horizon: int) -> float:
+        """The return given to an agent whose parameters are no longer finite."""
 
     @abstractmethod
     def draw_start(self, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -46,7 +54,7 @@ class Dynamics(ABC):
 
     @abstractmethod
     def see(self, out: Tensor) -> None:
-        """Write what the agents see, scaled to about [−1, 1], to float32 `(state_size, P)`."""
+        """Write what the agents see, scaled by `state_scale`, to float32 `(state_size, P)`."""
 
     @abstractmethod
     def act(self, outputs: Tensor, out: Tensor) -> None:
@@ -54,7 +62,15 @@ class Dynamics(ABC):
 
     @abstractmethod
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Play the actions; float32 rewards and boolean terminations, `(P,)` each."""
+        """Play the actions; rewards and boolean terminations, `(P,)` each."""
+
+    def gymnasium_kwargs(self, task: int) -> dict[str, Any]:
+        """Arguments of Gymnasium's environment for this task."""
+        return {}
+
+    @abstractmethod
+    def gymnasium_action(self, action: NDArray[np.float32], task: int) -> Any:
+        """What to do in Gymnasium's environment for the action `(action_size,)` of an agent."""
 
 
 class ControlTask(Task):
@@ -67,6 +83,7 @@ class ControlTask(Task):
         init_stdev: standard deviation of the initial parameters.
         num_networks: P.
         device: where the tensors live.
+        reward_scale: factor on the rewards, in the record and in the loss.
     """
 
     lives_together = True
@@ -79,12 +96,15 @@ class ControlTask(Task):
         init_stdev: float,
         num_networks: int,
         device: torch.device,
+        reward_scale: float = 1.0,
     ) -> None:
         self.dynamics = dynamics
         self.horizon = horizon
         super().__init__(num_networks, device)
         self.task_names = dynamics.task_names
-        self.guess_loss = -dynamics.worst_return
+        self.reward_scale = reward_scale
+        self.worst_return = dynamics.worst_return(horizon)
+        self.guess_loss = -reward_scale * self.worst_return
         self.init_stdev = init_stdev
         sizes = (dynamics.state_size, *hidden_sizes, dynamics.num_outputs)
         self._shapes = [(outputs, inputs + 1) for inputs, outputs in pairwise(sizes)]
@@ -166,12 +186,12 @@ class ControlTask(Task):
                 break
             state, action = row[:seen], row[seen:acted]
             dynamics.see(state)
-            dynamics.act(_perceptron(layers, state), action)
+            dynamics.act(perceptron(layers, state), action)
             reward, terminated = dynamics.step(action)
-            row[-2] = reward
+            torch.mul(reward, self.reward_scale, out=row[-2])
             row *= alive
             alive.masked_fill_(terminated, 0.0)
-        self.episode_return = rows[:, -2].sum(0)
+        self.episode_return = rows[:, -2].sum(0) / self.reward_scale
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """Weights `(outputs, inputs, P)` and biases `(outputs, P)` of the agents' networks."""
@@ -181,19 +201,20 @@ class ControlTask(Task):
         return [(layer[:, :-1], layer[:, -1]) for layer in layers]
 
     def loss(self) -> Tensor:  # noqa: D102
-        return torch.where(self._parameters.isfinite().all(0), -self.episode_return, torch.nan)
+        scaled = -self.reward_scale * self.episode_return
+        return torch.where(self._parameters.isfinite().all(0), scaled, torch.nan)
 
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
         return {"episode_return": self.episode_return.clone()}
 
     def guess_metrics(self) -> dict[str, float]:  # noqa: D102
-        return {"episode_return": -self.guess_loss}
+        return {"episode_return": self.worst_return}
 
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
         return {"task": self.task_index.copy()}
 
 
-def _perceptron(layers: Sequence[tuple[Tensor, Tensor]], state: Tensor) -> Tensor:
+def perceptron(layers: Sequence[tuple[Tensor, Tensor]], state: Tensor) -> Tensor:
     """Outputs `(num_outputs, P)` of every agent's own network for its own state."""
     *hidden_layers, (last_weight, last_bias) = layers
     for weight, bias in hidden_layers:

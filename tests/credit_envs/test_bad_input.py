@@ -12,8 +12,9 @@ import credit_envs
 of_every_family = pytest.mark.parametrize("env_id", credit_envs.environment_ids())
 every_id = pytest.mark.parametrize("env_id", credit_envs.environment_ids("CreditAssign"))
 
-GAUSSIAN, MULTI, CART, IMAGES = (
-    f"CreditAssign-{name}-v0" for name in ("Gaussian", "MultiGaussian", "CartPole", "Images")
+GAUSSIAN, MULTI, CART, PENDULUM, IMAGES = (
+    f"CreditAssign-{name}-v0"
+    for name in ("Gaussian", "MultiGaussian", "CartPole", "Pendulum", "Images")
 )
 
 
@@ -88,9 +89,26 @@ def test_render_mode(make_vec, env_id):
         ("init_stdev", -1.0, "finite number above 0"),
     ],
 )
-def test_settings_of_control(make, name, value, message):
+@pytest.mark.parametrize("env_id", [CART, PENDULUM])
+def test_settings_of_control(make, env_id, name, value, message):
     with pytest.raises(ValueError, match=f"{name}=.*{message}"):
-        make(CART, **{name: value})
+        make(env_id, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("gravity", 0, "finite number above 0"),
+        ("gravity", (10, -1), "finite number above 0"),
+        ("gravity", "low", "finite number above 0"),
+        ("gravity", (), "at least one number"),
+        ("reward_scale", 0, "finite number above 0"),
+        ("reward_scale", None, "finite number above 0"),
+    ],
+)
+def test_settings_of_pendulum(make, name, value, message):
+    with pytest.raises(ValueError, match=f"{name}=.*{message}"):
+        make(PENDULUM, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -153,6 +171,8 @@ def test_built_in_data_take_no_arrays(make, image_arrays):
         (MULTI, {"task": "first"}, "an index from 0 to 1"),
         (MULTI, {"task": [0, 1, 0]}, "an index from 0 to 1"),
         ("CreditAssign-ReversedCartPole-v0", {"task": 2}, r"\(normal, reversed\)"),
+        ("CreditAssign-ReversedPendulum-v0", {"task": 2}, r"\(normal, reversed\)"),
+        (PENDULUM, {"task": 1}, r"an index from 0 to 0 \(normal\)"),
         (IMAGES, {"task": 1}, r"an index from 0 to 0 \(classification\)"),
     ],
 )

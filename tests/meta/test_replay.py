@@ -1,4 +1,4 @@
-"""Agents behave in Gymnasium's own CartPole as they did in the batched one."""
+"""Agents behave in Gymnasium's own environments as they did in the batched ones."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,25 @@ from meta.replay import replay_in_gymnasium
 
 @pytest.mark.parametrize("name", ["CartPole", "ReversedCartPole"])
 @pytest.mark.parametrize("hidden_sizes", [(), (5,)])
-def test_returns_are_the_same(name, hidden_sizes):
+def test_returns_in_cartpole_are_the_same(name, hidden_sizes):
     env_id = f"CreditAssign-{name}-v0"
     kwargs = {"hidden_sizes": hidden_sizes, "num_updates": 3, "horizon": 80}
     policy = TDCARNNPolicy(*spaces(env_id, kwargs), hidden_size=4)
-    batched, replayed = replay_in_gymnasium(policy, env_id, kwargs, range(40))
-    np.testing.assert_array_equal(batched, replayed)
-    assert len(set(replayed)) > 5
+    replay = replay_in_gymnasium(policy, env_id, kwargs, range(40))
+    assert replay.gymnasium_id == "CartPole-v1"
+    np.testing.assert_array_equal(replay.batched, replay.replayed)
+    assert replay.same == 40
+    assert len(set(replay.replayed)) > 5
+
+
+@pytest.mark.parametrize("name", ["Pendulum", "ReversedPendulum"])
+@pytest.mark.parametrize("settings", [{}, {"hidden_sizes": (), "gravity": (6.0, 12.0)}])
+def test_returns_in_pendulum_are_the_same(name, settings):
+    env_id = f"CreditAssign-{name}-v0"
+    kwargs = {"num_updates": 2, "horizon": 120, "reward_scale": 0.02, **settings}
+    policy = TDCARNNPolicy(*spaces(env_id, kwargs), hidden_size=4)
+    replay = replay_in_gymnasium(policy, env_id, kwargs, range(12))
+    assert replay.gymnasium_id == "Pendulum-v1"
+    np.testing.assert_allclose(replay.batched, replay.replayed, rtol=1e-5)
+    assert replay.same == 12
+    assert len(set(replay.replayed)) == 12

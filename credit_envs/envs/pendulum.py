@@ -1,0 +1,178 @@
+"""`CreditAssign-Pendulum-v0` and `CreditAssign-ReversedPendulum-v0`."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from credit_envs.checks import (
+    require_at_least,
+    require_device,
+    require_numbers,
+    require_positive,
+    require_sizes,
+)
+from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
+from credit_envs.rendering import Frame, History, draw_panels, learning_curve, pendulum_strobe
+from credit_envs.tasks.control import ControlTask
+from credit_envs.tasks.pendulum import Pendulum
+
+
+class PendulumVectorEnv(CreditAssignVectorEnv):
+    """An agent learns to swing up a rod and hold it: one step is one whole episode of its life.
+
+    ## Description
+    The bottom-up network is the agent's policy, by default 3-8-1 with 41 parameters. A step moves
+    the parameters by the credits, then the agent plays an episode of Pendulum from a fresh start,
+    and the record of that episode is the observation (TDCA, Fig. 3a). The dynamics are those of
+    Gymnasium's `Pendulum-v1`, batched. The agent sees cosine and sine of the angle from the top
+    and half the angular velocity; its torque is 2·tanh(output).
+
+    ## Action Space
+    `Box(-1, 1, (n_params,), float32)`: how each parameter of the agent moves, in units of
+    `credit_scale`. Parameters are ordered by layer, each layer by output: its weights, then its
+    bias. Values beyond ±1 are used as they are.
+
+    ## Observation Space
+    `Box(-inf, inf, (horizon, 6), float32)`: the last episode, a row per step.
+
+    | column | observation |
+    |---|---|
+    | 0–2 | state the agent saw (cosine, sine, half the angular velocity) |
+    | 3 | action: torque / 2, in [−1, 1] |
+    | 4 | reward × `reward_scale`: −(θ² + 0.1·θ̇² + 0.001·u²), for θ in [−π, π] |
+    | 5 | mask: 1 in every row, for no episode ends before the horizon |
+
+    ## Rewards
+    The loss is minus the episode's return, times `reward_scale`. With `reward="progress"` a step
+    pays the return gained over the previous episode; with `"final"` the last step pays the whole
+    gain of the life.
+
+    ## Starting State
+    Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode. Every
+    episode starts uniformly within ±π from the top and ±1 rad/s, like Gymnasium's; the starts
+    follow from the life's seed. Of several gravities each life draws one, by its seed;
+    `reset(options={"task": i})` picks the i-th.
+
+    ## Episode End
+    Terminated after `num_updates` steps. An agent whose parameters are no longer finite ends its
+    life at once, with `info["diverged"]` and the worst return there is, −16.27 a step.
+
+    ## Information
+    `episode_return`, in Gymnasium's units, and `diverged` on every step; `task` at reset.
+
+    ## Arguments
+    | argument | default | meaning |
+    |---|---|---|
+    | `num_updates` | 5 | episodes after the first, each with an update before it |
+    | `horizon` | 200 | steps in an episode |
+    | `hidden_sizes` | `(8,)` | tanh hidden layers of the agent |
+    | `init_stdev` | 0.2 | standard deviation of its initial parameters |
+    | `credit_scale` | 3.0 | largest change of a parameter per update |
+    | `gravity` | 10.0 | in m/s²; several, such as `(5, 10, 15)`, make a task of each |
+    | `reward_scale` | 0.1 | factor on the rewards, in the observation and of a step |
+    | `reward` | `"progress"` | or `"final"` |
+    | `device` | `"cpu"` | where the tensors live |
+    | `render_mode` | None | `"rgb_array"`: the rod in its last episode, and the learning curve |
+
+    ## Vectorized environment
+    `gymnasium.make_vec(id, num_envs=P)` lets P agents play at once; SAME_STEP autoreset.
+
+    ## Version History
+    * v0: initial version
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("normal",)
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        num_updates: int = 5,
+        horizon: int = 200,
+        hidden_sizes: tuple[int, ...] = (8,),
+        init_stdev: float = 0.2,
+        credit_scale: float = 3.0,
+        gravity: float | Sequence[float] = 10.0,
+        reward_scale: float = 0.1,
+        reward: Reward = "progress",
+        device: str = "cpu",
+        render_mode: str | None = None,
+    ) -> None:
+        require_at_least("num_envs", num_envs, 1)
+        require_at_least("horizon", horizon, 1)
+        require_positive("init_stdev", init_stdev)
+        require_positive("reward_scale", reward_scale)
+        task = ControlTask(
+            Pendulum(self.variants, require_numbers("gravity", gravity), require_device(device)),
+            horizon,
+            require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
+            init_stdev,
+            num_envs,
+            require_device(device),
+            reward_scale,
+        )
+        super().__init__(
+            task,
+            num_updates=num_updates,
+            credit_scale=credit_scale,
+            reward=reward,
+            render_mode=render_mode,
+        )
+
+    def draw(self, history: History) -> Frame:  # noqa: D102
+        return draw_panels(
+            pendulum_strobe(history),
+            learning_curve(history, ["episode_return"], self.num_updates),
+        )
+
+
+class ReversedPendulumVectorEnv(PendulumVectorEnv):
+    """Pendulum whose motor turns the wrong way round in half of the lives.
+
+    ## Description
+    As `CreditAssign-Pendulum-v0`, but in every second life, by chance, the torque is −2·tanh of
+    the agent's output. Nothing in the observation names the variant: it has to be read from how
+    the rod moved. An agent that swings up the rod in one variant swings it up in no life of the
+    other, so only a rule that adapts to what it sees solves this task.
+
+    ## Action Space
+    As in `CreditAssign-Pendulum-v0`.
+
+    ## Observation Space
+    As in `CreditAssign-Pendulum-v0`, column 3 holding the agent's action, whatever the motor makes
+    of it; no task id.
+
+    ## Rewards
+    As in `CreditAssign-Pendulum-v0`.
+
+    ## Starting State
+    As in `CreditAssign-Pendulum-v0`; `reset(options={"task": 0 or 1})` picks the variant (0
+    normal, 1 reversed). With several gravities there is a task for either variant with each,
+    normal and reversed with the first before those with the second.
+
+    ## Episode End
+    As in `CreditAssign-Pendulum-v0`.
+
+    ## Information
+    As in `CreditAssign-Pendulum-v0`; `task` at reset tells observers the variant.
+
+    ## Arguments
+    As in `CreditAssign-Pendulum-v0`.
+
+    ## Vectorized environment
+    As in `CreditAssign-Pendulum-v0`.
+
+    ## Version History
+    * v0: initial version
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("normal", "reversed")
+
+
+class PendulumEnv(CreditAssignEnv):  # noqa: D101
+    __doc__ = PendulumVectorEnv.__doc__
+    vector_class = PendulumVectorEnv
+
+
+class ReversedPendulumEnv(CreditAssignEnv):  # noqa: D101
+    __doc__ = ReversedPendulumVectorEnv.__doc__
+    vector_class = ReversedPendulumVectorEnv
