@@ -167,13 +167,22 @@ def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
         _make_env(env_id, kwargs, chunk_size * (settings.lives if probe.task.lives_together else 1))
         for (env_id, kwargs), probe in zip(kinds, probes, strict=True)
     ]
-    columns = {env_id: _columns(env) for env_id, env in zip(settings.env_ids, envs, strict=True)}
+    check_columns(dict(zip(settings.env_ids, envs, strict=True)))
+    return envs
+
+
+def check_columns(envs: Mapping[str, CreditAssignVectorEnv]) -> None:
+    """One top-down network must fit environments of these ids.
+
+    Raises:
+        ValueError: their rows have not the same columns.
+    """
+    columns = {env_id: _columns(env) for env_id, env in envs.items()}
     if len(set(columns.values())) > 1:
         raise ValueError(
             "one top-down network serves environments whose observations and actions have rows "
             f"of the same length only, not {columns}; choose others, or their hidden_sizes"
         )
-    return envs
 
 
 def _columns(env: CreditAssignVectorEnv) -> tuple[int, int]:

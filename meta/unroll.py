@@ -47,6 +47,10 @@ class Unroll:
         credit_scale: credits are actions times this.
         recompute: recompute each update when differentiating it (gradient checkpointing).
         smoothing: see `_Adam`.
+
+    Attributes:
+        num_updates: M.
+        learning_rate: the task's.
     """
 
     def __init__(
@@ -61,7 +65,8 @@ class Unroll:
     ) -> None:
         self._task = task
         self._act = act
-        self._num_updates = num_updates
+        self.num_updates = num_updates
+        self.learning_rate = task.settings.learning_rate
         self._credit_scale = credit_scale
         self._recompute = recompute
         self._smoothing = smoothing
@@ -80,11 +85,13 @@ class Unroll:
         """
         lives = [self._task.draw_life(seed) for seed in seeds]
         inputs, labels = self._samples(lives)
-        initial = [torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)]
+        initial = [
+            torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)
+        ]
         weights = [inputs.kept(initial[0]), *initial[1:]]
         count = _MOMENTS[self._task.settings.optimizer]
         state = weights + [torch.zeros_like(weight) for weight in weights * count]
-        for number in range(1, self._num_updates + 1):
+        for number in range(1, self.num_updates + 1):
             arguments = (inputs, labels, number, beta, learning_rate, *state)
             if self._recompute:
                 state = checkpoint(self._update, *arguments, use_reentrant=False)
@@ -138,9 +145,7 @@ class Unroll:
         observation = torch.cat([probabilities, labels], dim=1).transpose(1, 2)
         action = self._act(observation, beta).transpose(1, 2)
         *credits, output_credit = torch.split(action, self._units, dim=1)
-        errors = [
-            credit * (1 - post**2) for credit, post in zip(credits, hidden, strict=True)
-        ]
+        errors = [credit * (1 - post**2) for credit, post in zip(credits, hidden, strict=True)]
         expected = (probabilities * output_credit).sum(1, keepdim=True)
         errors.append(probabilities * (output_credit - expected))
         gradients = self._gradients(inputs, hidden, errors)
