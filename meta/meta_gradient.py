@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents import TopDownPolicy
@@ -51,6 +52,7 @@ class MetaGradient(OuterLoop):
             sequence with those of each.
         policy_kwargs: keyword arguments of the policy.
         lives: lives per generation in each environment.
+        resample_lives: draw new lives every generation; otherwise always the same.
         learning_rate: of Adam.
         anneal_over: number of generations over which the rate falls; None: never.
         anneal_to: fraction of itself to which it falls.
@@ -85,6 +87,7 @@ class MetaGradient(OuterLoop):
         policy_kwargs: dict[str, Any] | None = None,
         *,
         lives: int = 2,
+        resample_lives: bool = True,
         learning_rate: float = 0.01,
         anneal_over: int | None = None,
         anneal_to: float = 0.05,
@@ -99,7 +102,6 @@ class MetaGradient(OuterLoop):
         verbose: int = 0,
         _init_setup_model: bool = True,
     ) -> None:
-        require_at_least("lives", lives, 1)
         require_positive("learning_rate", learning_rate)
         if anneal_over is not None:
             require_at_least("anneal_over", anneal_over, 1)
@@ -112,12 +114,14 @@ class MetaGradient(OuterLoop):
             env_kwargs,
             learning_rate=learning_rate,
             policy_kwargs=policy_kwargs,
+            lives=lives,
+            resample_lives=resample_lives,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
             seed=seed,
         )
-        self.lives = lives
+        self.initial_rate = learning_rate
         self.anneal_over = anneal_over
         self.anneal_to = anneal_to
         self.max_grad_norm = max_grad_norm
@@ -142,7 +146,7 @@ class MetaGradient(OuterLoop):
         # The inner learning rate is the environment's times exp of this.
         self.log_rate_factor = nn.Parameter(torch.zeros((), device=self.policy.beta.device))
         learned = [self.policy.beta, *([self.log_rate_factor] if self.learn_rate else [])]
-        self.optimizer = torch.optim.Adam(learned, lr=self.learning_rate, betas=_BETAS)
+        self.optimizer = torch.optim.Adam(learned, lr=self.initial_rate, betas=_BETAS)
 
     def _make_policy(self, env: CreditAssignVectorEnv) -> TopDownPolicy:
         assert self.seed is not None
@@ -171,13 +175,6 @@ class MetaGradient(OuterLoop):
     # ------------------------------------------------------------------ learning
 
     @property
-    def life_seeds(self) -> tuple[int, ...]:
-        """The lives of the next generation."""
-        assert self.seed is not None
-        lives = np.random.SeedSequence([self.seed, 1, self.generation]).generate_state(self.lives)
-        return tuple(int(seed) for seed in lives)
-
-    @property
     def timesteps_per_generation(self) -> int:
         """Updates of bottom-up networks in one generation."""
         return self.lives * sum(unroll.num_updates for unroll in self._unrolls)
@@ -188,9 +185,9 @@ class MetaGradient(OuterLoop):
         factor = float(self.log_rate_factor.detach().exp())
         return tuple(unroll.learning_rate * factor for unroll in self._unrolls)
 
-    def _advance(self) -> list[float]:
+    def _advance(self) -> NDArray[np.float64]:
         """One generation: live, differentiate, and move the parameters."""
-        rate = self.learning_rate * self._annealing()
+        rate = self.initial_rate * self._annealing()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         seeds = self.life_seeds
@@ -206,7 +203,7 @@ class MetaGradient(OuterLoop):
         self.policy.beta.grad, self.log_rate_factor.grad = gradient[:-1], gradient[-1]
         self.optimizer.step()
         self._log(norms, rate)
-        return [-loss for loss in losses.tolist()]
+        return -losses.cpu().numpy().astype(np.float64)
 
     def _annealing(self) -> float:
         if self.anneal_over is None:

@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
 from credit_envs import CreditAssignVectorEnv, __version__
+from credit_envs.checks import require_at_least
 from credit_envs.files import atomic_path
 from meta.progress import GenerationProgress
 
@@ -32,6 +34,8 @@ class OuterLoop(BaseAlgorithm):
         env_kwargs: keyword arguments of the environments; for all the same, or those of each.
         learning_rate: of the outer loop.
         policy_kwargs: keyword arguments of the policy.
+        lives: per generation, in each environment.
+        resample_lives: draw new lives every generation; otherwise always the same.
         seed: of everything drawn; None draws one.
         device: where the networks live.
         tensorboard_log: folder for TensorBoard; None: no log.
@@ -60,11 +64,14 @@ class OuterLoop(BaseAlgorithm):
         *,
         learning_rate: float,
         policy_kwargs: dict[str, Any] | None,
+        lives: int,
+        resample_lives: bool,
         seed: int | None,
         device: torch.device | str,
         tensorboard_log: str | None,
         verbose: int,
     ) -> None:
+        require_at_least("lives", lives, 1)
         self.env_ids = env_ids
         self.env_kwargs = _kwargs_of_each(env_kwargs, env_ids)
         super().__init__(
@@ -84,6 +91,8 @@ class OuterLoop(BaseAlgorithm):
                 f"{self.policy_class.__name__} has none: use TDCAPolicy, TDCARNNPolicy or another "
                 "TopDownPolicy"
             )
+        self.lives = lives
+        self.resample_lives = resample_lives
         self.version = __version__
         self.generation = 0
         self.seconds = 0.0
@@ -99,13 +108,21 @@ class OuterLoop(BaseAlgorithm):
     # ------------------------------------------------------------------ learning
 
     @property
+    def life_seeds(self) -> tuple[int, ...]:
+        """The lives that the next generation meets."""
+        assert self.seed is not None
+        generation = self.generation if self.resample_lives else 0
+        lives = np.random.SeedSequence([self.seed, 1, generation]).generate_state(self.lives)
+        return tuple(int(seed) for seed in lives)
+
+    @property
     @abstractmethod
     def timesteps_per_generation(self) -> int:
         """Updates of bottom-up networks in one generation."""
 
     @abstractmethod
-    def _advance(self) -> Sequence[float]:
-        """One generation; the fitnesses in it."""
+    def _advance(self) -> NDArray[np.float64]:
+        """One generation; the fitnesses in it, one or more."""
 
     def _begin(self) -> None:
         """Prepare what learning needs while it lasts."""
@@ -163,7 +180,7 @@ class OuterLoop(BaseAlgorithm):
 
     def _live_generation(self) -> None:
         started = time.perf_counter()
-        fitness = np.asarray(self._advance())
+        fitness = self._advance()
         self.generation += 1
         self.num_timesteps += self.timesteps_per_generation
         self.seconds += time.perf_counter() - started

@@ -107,7 +107,6 @@ class PGPE(OuterLoop):
             raise ValueError(
                 f"population_size={population_size} must be even: candidates come in pairs"
             )
-        require_at_least("lives", lives, 1)
         require_one_of("task_fitness", task_fitness, get_args(TaskFitness))
         require_positive("stdev_init", stdev_init)
         require_positive("center_learning_rate", center_learning_rate)
@@ -129,14 +128,14 @@ class PGPE(OuterLoop):
             env_kwargs,
             learning_rate=center_learning_rate,
             policy_kwargs=policy_kwargs,
+            lives=lives,
+            resample_lives=resample_lives,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
             seed=seed,
         )
         self.population_size = population_size
-        self.lives = lives
-        self.resample_lives = resample_lives
         self.task_fitness: TaskFitness = task_fitness
         self.stdev_init = stdev_init
         self.stdev_learning_rate = stdev_learning_rate
@@ -179,14 +178,6 @@ class PGPE(OuterLoop):
         )
 
     # ------------------------------------------------------------------ learning
-
-    @property
-    def life_seeds(self) -> tuple[int, ...]:
-        """The lives that the next generation meets."""
-        assert self.seed is not None
-        generation = self.generation if self.resample_lives else 0
-        lives = np.random.SeedSequence([self.seed, 1, generation]).generate_state(self.lives)
-        return tuple(int(seed) for seed in lives)
 
     @property
     def timesteps_per_generation(self) -> int:

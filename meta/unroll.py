@@ -92,11 +92,11 @@ class Unroll:
         count = _MOMENTS[self._task.settings.optimizer]
         state = weights + [torch.zeros_like(weight) for weight in weights * count]
         for number in range(1, self.num_updates + 1):
-            arguments = (inputs, labels, number, beta, learning_rate, *state)
+            given = (inputs, labels, number, beta, learning_rate, state)
             if self._recompute:
-                state = checkpoint(self._update, *arguments, use_reentrant=False)
+                state = checkpoint(self._update, *given, use_reentrant=False)
             else:
-                state = self._update(*arguments)
+                state = self._update(*given)
         weights = state[: len(weights)]
         if not len(lives[0].held_out):
             return _cross_entropy(_forward(weights, inputs)[1], labels)
@@ -114,7 +114,8 @@ class Unroll:
         """Images of every life, with the features in their own order, and one-hot labels."""
         images = self._task.dataset.x_train
         samples = [self._task.standardise(images[own]) for own in indices]
-        inputs = OwnInputs(len(samples), *samples[0].shape, samples[0])
+        features, columns = samples[0].shape
+        inputs = OwnInputs(len(samples), features, columns, samples[0])
         for place, own in enumerate(samples):
             inputs.samples[place] = own
         return inputs, self._labels(indices)
@@ -136,7 +137,7 @@ class Unroll:
         number: int,
         beta: Tensor,
         learning_rate: Tensor,
-        *state: Tensor,
+        state: Sequence[Tensor],
     ) -> list[Tensor]:
         """Weights and moments after update `number`, counted from 1."""
         weights = list(state[: len(self._units)])
@@ -156,7 +157,7 @@ class Unroll:
     ) -> list[Tensor]:
         """Hebbian gradients, clipped; shaped like the weights."""
         scale = self._credit_scale / inputs.num_samples
-        first: Tensor = _Gradient.apply(errors[0], inputs, scale)
+        first: Tensor = _apply(_Gradient, errors[0], inputs, scale)
         gradients = [first]
         for error, below in zip(errors[1:], hidden, strict=True):
             products = [torch.bmm(error, below.transpose(1, 2)), error.sum(2, keepdim=True)]
@@ -186,7 +187,7 @@ class Unroll:
         if settings.optimizer == "adam":
             firsts, seconds = moments[: len(weights)], moments[len(weights) :]
             layers = zip(weights, gradients, firsts, seconds, strict=True)
-            moved = [_Adam.apply(*layer, rate, number, self._smoothing) for layer in layers]
+            moved = [_apply(_Adam, *layer, rate, number, self._smoothing) for layer in layers]
             return [tensor for kind in zip(*moved, strict=True) for tensor in kind]
         if settings.optimizer == "momentum":
             layers_of_two = zip(moments, gradients, strict=True)
@@ -197,13 +198,17 @@ class Unroll:
 
 def _forward(weights: Sequence[Tensor], inputs: Inputs) -> tuple[list[Tensor], Tensor]:
     """Activities of the hidden layers and log-probabilities, each `(L, units, n)`."""
-    pre: Tensor = _Product.apply(weights[0], inputs)
+    pre: Tensor = _apply(_Product, weights[0], inputs)
     hidden = []
     for weight in weights[1:]:
-        post: Tensor = _Tanh.apply(pre)
+        post: Tensor = _apply(_Tanh, pre)
         hidden.append(post)
         pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], post)
     return hidden, torch.log_softmax(pre, dim=1)
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    return function.apply(*arguments)  # type: ignore[no-untyped-call]
 
 
 def _cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
