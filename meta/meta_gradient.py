@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from agents import TopDownPolicy
 from credit_envs import CreditAssignVectorEnv
-from credit_envs.checks import require_at_least, require_positive
+from credit_envs.checks import (
+    require_at_least,
+    require_fraction,
+    require_not_negative,
+    require_positive,
+)
 from credit_envs.tasks import ClassificationTask
 from meta.outer_loop import OuterLoop, ids_of
 from meta.population import check_columns
@@ -105,7 +110,9 @@ class MetaGradient(OuterLoop):
         require_positive("learning_rate", learning_rate)
         if anneal_over is not None:
             require_at_least("anneal_over", anneal_over, 1)
+        require_fraction("anneal_to", anneal_to)
         require_positive("max_grad_norm", max_grad_norm)
+        require_not_negative("jitter", jitter)
         require_at_least("chunk_size", chunk_size, 1)
         super().__init__(
             policy,
@@ -139,7 +146,7 @@ class MetaGradient(OuterLoop):
             _perceptrons(env_id, {**device, **kwargs})
             for env_id, kwargs in zip(self.env_ids, self.env_kwargs, strict=True)
         ]
-        check_columns(dict(zip(self.env_ids, envs, strict=True)))
+        check_columns(self.env_ids, envs)
         self._take_spaces(envs[0])
         self.policy = self._make_policy(envs[0])
         self._unrolls = [self._unroll(env) for env in envs]
