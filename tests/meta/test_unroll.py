@@ -81,21 +81,22 @@ def test_losses_are_the_environments(optimizer, lives, settings):
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
 def test_losses_are_the_environments_in_single_precision(optimizer):
-    kwargs = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "num_samples": 200}
+    # Were a class a tenth of the samples, its first gradient would be 0 but for rounding, of which
+    # Adam makes a whole step.
+    kwargs = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "num_samples": 201}
     kwargs |= {"loss_on": "held-out", "num_held_out": 100, "evaluate_test": False}
-    # Adam makes whole steps of gradients that are rounding alone.
-    tolerance = 1e-3 if optimizer == "adam" else 1e-4
     env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=1, **kwargs)
     policy = TDCAPolicy(
         env.single_observation_space, env.single_action_space, start="feedback-alignment"
     )
+    policy.initialise(torch.Generator().manual_seed(0))
     beta = policy.beta.detach()[None]
     unroll = Unroll(env.task, policy.act, env.num_updates, env.credit_scale)
     (loss,) = unroll.losses([4], beta, torch.tensor([RATES[optimizer]]))
     observation, _ = env.reset(seed=[4])
     for _ in range(env.num_updates):
         observation, *_, info = env.step(policy.predict(observation)[0])
-    assert float(loss) == pytest.approx(info["final_info"]["held_out_loss"][0], rel=tolerance)
+    assert float(loss) == pytest.approx(info["final_info"]["held_out_loss"][0], rel=1e-4)
     assert float(loss) < 1.5
 
 
