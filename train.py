@@ -22,18 +22,17 @@ from meta import trials, zoo
 from meta.arguments import Misuse, new_run, parse_arguments, rule_policy, trial_plan
 from meta.baselines import image_split
 from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED
-from meta.figures import outer_loop
+from meta.figures import outer_loop as outer_loop_figure
 from meta.outer_loop import OuterLoop
 from meta.recipes import (
     AGENTS,
     BANDITS,
     CONTROL,
-    DEFAULT_OUTER,
     IMAGES,
-    OUTER_LOOPS,
     SURFACES,
     Outer,
     Recipe,
+    outer_loop,
 )
 from meta.report import (
     OwnSubsets,
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evolve(run: Run, arguments: argparse.Namespace) -> int:
     """Meta-train a top-down network and report what it has learned."""
-    outer = outer_loop_of(run)
+    outer = outer_loop(run.config)
     recipe = outer.recipes[environments(run)[0]]
     given = {}
     if outer.shares_work:
@@ -109,13 +108,8 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
             return INTERRUPTED
     report = report_on(model, run, recipe)
     learned = {"learning_seconds": round(model.seconds, 1)}
-    conclude(run, report, {"outer_loop.png": outer_loop(model.history)}, model, learned)
+    conclude(run, report, {"outer_loop.png": outer_loop_figure(model.history)}, model, learned)
     return DONE
-
-
-def outer_loop_of(run: Run) -> Outer:
-    """The outer loop that was asked for."""
-    return OUTER_LOOPS[run.config.get("outer") or DEFAULT_OUTER]
 
 
 def number_of_workers(asked_for: int | None, recipe: Recipe) -> int:

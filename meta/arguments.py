@@ -18,7 +18,7 @@ from credit_envs.datasets import CorruptDataError
 from meta import zoo
 from meta.baselines import spaces
 from meta.command_line import Parser, natural, positive
-from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, OUTER_LOOPS, Agent
+from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, OUTER_LOOPS, Agent, outer_loop
 from meta.runs import Run
 from meta.trials import Plan
 
@@ -281,7 +281,7 @@ def check_outer_loop(
     agent: Agent, arguments: argparse.Namespace, env_ids: Sequence[str], config: dict[str, Any]
 ) -> None:
     """Refuse what does not fit the outer loop."""
-    outer = OUTER_LOOPS[config["outer"] or DEFAULT_OUTER]
+    outer = outer_loop(config)
     for env_id in env_ids:
         if env_id not in outer.recipes:
             raise Misuse(

@@ -208,7 +208,11 @@ RECIPES: Mapping[str, Recipe] = {
 # random parameters Adam inside saturates, and gradients explode.
 _TEACH = Recipe(
     generations=800,
-    policy_kwargs={"start": "feedback-alignment", "output_scale": 1.0},
+    policy_kwargs={
+        "hidden_sizes": (64, 64),
+        "start": "feedback-alignment",
+        "output_scale": 1.0,
+    },
     meta_kwargs={"loss_on": "held-out"},
 )
 META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
@@ -245,3 +249,8 @@ OUTER_LOOPS: Mapping[str, Outer] = {
 }
 """Outer loops by their name on the command line."""
 DEFAULT_OUTER = "pgpe"
+
+
+def outer_loop(config: Mapping[str, Any]) -> Outer:
+    """The outer loop of a run with this configuration."""
+    return OUTER_LOOPS[config.get("outer") or DEFAULT_OUTER]

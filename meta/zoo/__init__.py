@@ -22,7 +22,7 @@ from credit_envs.checks import nearest
 from credit_envs.files import atomic_path
 from meta.outer_loop import OuterLoop
 from meta.pgpe import PGPE
-from meta.recipes import DEFAULT_OUTER, OUTER_LOOPS
+from meta.recipes import outer_loop
 from meta.runs import Run
 
 FOLDER = Path(__file__).parent
@@ -86,7 +86,7 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         raise ValueError(
             f"{run.folder} has no results yet; finish it with python train.py --resume {run.folder}"
         )
-    model = _outer_loop(run)
+    model = _checkpoint(run)
     description = {
         "outer_loop": type(model).__name__,
         "policy": type(model.policy).__name__,
@@ -139,15 +139,14 @@ def find(source: str) -> Found:
         ValueError: there is none.
     """
     if (Path(source) / "config.json").exists():
-        model = _outer_loop(Run.open(Path(source)))
+        model = _checkpoint(Run.open(Path(source)))
         return Found(model.policy_kwargs, model.policy.state_dict())
     return Found(card(source)["policy_kwargs"], load(source).state_dict())
 
 
-def _outer_loop(run: Run) -> OuterLoop:
+def _checkpoint(run: Run) -> OuterLoop:
     """A run's latest checkpoint."""
-    outer = OUTER_LOOPS[run.config.get("outer") or DEFAULT_OUTER]
-    return outer.loop_class.load(run.checkpoint)
+    return outer_loop(run.config).loop_class.load(run.checkpoint)
 
 
 def _space(space: Any) -> dict[str, Any]:
