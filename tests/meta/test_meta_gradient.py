@@ -33,7 +33,7 @@ def generations(model: MetaGradient, count: int) -> MetaGradient:
 
 
 def test_learning_lowers_the_held_out_loss():
-    model = generations(small(anneal_over=60), 60)
+    model = generations(small(anneal_over=60, learning_rate=0.02), 60)
     losses = -np.array(model.history)[:, 0]
     assert losses[-15:].mean() < losses[:15].mean() - 0.2
     assert model.num_timesteps == 60 * 2 * 5
