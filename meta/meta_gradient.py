@@ -66,7 +66,7 @@ class MetaGradient(OuterLoop):
         jitter: factor of a Xavier-uniform start that is added to the policy's own. It wakes units
             that a `start="feedback-alignment"` leaves at 0, where their gradient is 0 too.
         recompute: recompute each update when differentiating it. It saves memory in long lives
-            with many samples, and costs a third of the time.
+            with many samples, and costs half as much time again.
         chunk_size: lives differentiated at once; more fill a GPU.
         seed: of everything drawn; None draws one.
         device: where the networks live.
