@@ -18,13 +18,22 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure as LoggedFigure
 from stable_baselines3.common.logger import configure
 
-from meta import trials
+from meta import trials, zoo
 from meta.arguments import Misuse, new_run, parse_arguments, rule_policy, trial_plan
 from meta.baselines import image_split
 from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED
-from meta.figures import outer_loop
-from meta.pgpe import PGPE
-from meta.recipes import AGENTS, BANDITS, CONTROL, IMAGES, RECIPES, SURFACES, Recipe
+from meta.figures import outer_loop as outer_loop_figure
+from meta.outer_loop import OuterLoop
+from meta.recipes import (
+    AGENTS,
+    BANDITS,
+    CONTROL,
+    IMAGES,
+    SURFACES,
+    Outer,
+    Recipe,
+    outer_loop,
+)
 from meta.report import (
     OwnSubsets,
     Report,
@@ -70,12 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evolve(run: Run, arguments: argparse.Namespace) -> int:
     """Meta-train a top-down network and report what it has learned."""
-    recipe = RECIPES[environments(run)[0]]
-    workers = arguments.workers
-    if workers is None:
-        workers = os.cpu_count() or 1 if recipe.all_cores else 0
+    outer = outer_loop(run.config)
+    recipe = outer.recipes[environments(run)[0]]
+    given = {}
+    if outer.shares_work:
+        given["n_workers"] = number_of_workers(arguments.workers, recipe)
     make = load_model if run.checkpoint.exists() else make_model
-    model = make(run, recipe, workers)
+    model = make(run, outer, recipe, given)
     total = total_timesteps(run, recipe, model)
     console.print(f"run folder: {run.folder}", soft_wrap=True)
     logger = configure(str(run.folder / "tensorboard"), ["tensorboard"])
@@ -98,39 +108,50 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
             return INTERRUPTED
     report = report_on(model, run, recipe)
     learned = {"learning_seconds": round(model.seconds, 1)}
-    conclude(run, report, {"outer_loop.png": outer_loop(model.history)}, model, learned)
+    conclude(run, report, {"outer_loop.png": outer_loop_figure(model.history)}, model, learned)
     return DONE
 
 
-def make_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
-    """PGPE as the recipe has it, for what was asked for."""
-    model = PGPE(
+def number_of_workers(asked_for: int | None, recipe: Recipe) -> int:
+    """As asked for, or as pays."""
+    if asked_for is not None:
+        return asked_for
+    return os.cpu_count() or 1 if recipe.all_cores else 0
+
+
+def make_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any]) -> OuterLoop:
+    """The outer loop as the recipe has it, for what was asked for."""
+    source = run.config.get("init_from")
+    former = zoo.find(source) if source else None
+    policy_kwargs = recipe.policy_kwargs if former is None else former.policy_kwargs
+    model = outer.loop_class(
         AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
         environments(run),
         env_kwargs=[meta_kwargs(run, recipe, env_id) for env_id in environments(run)],
-        policy_kwargs={**recipe.policy_kwargs, **run.config["policy_kwargs"]},
-        n_workers=workers,
+        policy_kwargs={**policy_kwargs, **run.config["policy_kwargs"]},
         seed=run.config["seed"],
         device=run.config["env_kwargs"].get("device", "cpu"),
-        **{**recipe.pgpe_kwargs, **run.config["learner_kwargs"]},
+        **{**recipe.learner_kwargs, **run.config["learner_kwargs"], **given},
     )
+    if former is not None:
+        former.give_to(model.policy)
     if recipe.anneal and "anneal_over" not in run.config["learner_kwargs"]:
         total = total_timesteps(run, recipe, model)
         model.anneal_over = -(-total // model.timesteps_per_generation)
     return model
 
 
-def total_timesteps(run: Run, recipe: Recipe, model: PGPE) -> int:
+def total_timesteps(run: Run, recipe: Recipe, model: OuterLoop) -> int:
     """How long to learn: as asked for, or as the recipe has it."""
     generations: int = run.config["generations"] or recipe.generations
     timesteps: int = run.config["timesteps"] or generations * model.timesteps_per_generation
     return timesteps
 
 
-def load_model(run: Run, recipe: Recipe, workers: int) -> PGPE:
+def load_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any]) -> OuterLoop:
     """The run's latest checkpoint."""
     device = run.config["env_kwargs"].get("device", "cpu")
-    model = PGPE.load(run.checkpoint, device=device, n_workers=workers)
+    model = outer.loop_class.load(run.checkpoint, device=device, **given)
     if list(model.env_ids) != environments(run):
         raise ValueError(
             f"{run.checkpoint} is a checkpoint of {'+'.join(model.env_ids)}, the run is in "
@@ -227,8 +248,8 @@ def apply_rule(run: Run) -> int:
 # ---------------------------------------------------------------------- results
 
 
-def report_on(model: PGPE, run: Run, recipe: Recipe) -> Report:
-    """What the evolved network does on lives and images it has never met."""
+def report_on(model: OuterLoop, run: Run, recipe: Recipe) -> Report:
+    """What the meta-trained network does on lives and images it has never met."""
     with console.status("evaluating on fresh lives") as status:
         reports = {
             env_id: report_in(env_id, model, run, recipe, status.update)
@@ -238,7 +259,7 @@ def report_on(model: PGPE, run: Run, recipe: Recipe) -> Report:
 
 
 def report_in(
-    env_id: str, model: PGPE, run: Run, recipe: Recipe, on_step: Callable[[str], None]
+    env_id: str, model: OuterLoop, run: Run, recipe: Recipe, on_step: Callable[[str], None]
 ) -> Report:
     """The report of one environment."""
     kwargs = scored_kwargs(run, recipe)

@@ -183,7 +183,7 @@ def converge(
         "env_kwargs": kwargs,
         "policy_kwargs": {**recipe.policy_kwargs, **STARTS[start]["policy_kwargs"]},
         "pgpe_kwargs": {
-            **recipe.pgpe_kwargs,
+            **recipe.learner_kwargs,
             **STARTS[start]["pgpe_kwargs"],
             "anneal_over": generations if recipe.anneal else None,
             "seed": seed,

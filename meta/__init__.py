@@ -1,7 +1,8 @@
-"""The outer loop: PGPE, evaluation with controls, worker processes, runs."""
+"""The outer loop: PGPE, meta-gradients, evaluation with controls, worker processes, runs."""
 
 from meta.evaluation import Evaluation, evaluate
+from meta.meta_gradient import MetaGradient
 from meta.pgpe import PGPE
 from meta.zoo import load
 
-__all__ = ["PGPE", "Evaluation", "evaluate", "load"]
+__all__ = ["PGPE", "Evaluation", "MetaGradient", "evaluate", "load"]

@@ -15,10 +15,10 @@ from agents.deepagrel import TrialLearner
 from agents.rules import RulePolicy
 from credit_envs.checks import nearest
 from credit_envs.datasets import CorruptDataError
+from meta import zoo
 from meta.baselines import spaces
 from meta.command_line import Parser, natural, positive
-from meta.pgpe import PGPE
-from meta.recipes import AGENTS, BANDITS, Agent
+from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, OUTER_LOOPS, Agent, outer_loop
 from meta.runs import Run
 from meta.trials import Plan
 
@@ -28,6 +28,8 @@ examples:
       evolve a recurrent top-down network until CartPole agents learn within five episodes
   python train.py --agent tdca-mlp
       the same for image classifiers (MNIST), with the tuned baselines beside it
+  python train.py --agent tdca-mlp --outer meta-gradient
+      by the gradient through the inner loop instead of evolution
   python train.py --agent tdca-rnn --env CreditAssign-ReversedCartPole-v0 --seed 1
   python train.py --agent tdca-mlp --env CreditAssign-MNIST-v0 CreditAssign-FashionMNIST-v0
       one network for both
@@ -55,6 +57,16 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         "--agent",
         metavar="AGENT",
         help=f"who chooses the credits, or learns by its own: {', '.join(AGENTS)}",
+    )
+    add(
+        "--outer",
+        choices=list(OUTER_LOOPS),
+        help=f"how a top-down network is meta-trained (default: {DEFAULT_OUTER})",
+    )
+    add(
+        "--init-from",
+        metavar="RUN|NAME",
+        help="top-down network to go on from: a run's folder, or a name of the zoo",
     )
     add(
         "--env",
@@ -85,13 +97,13 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         "--learner-kwargs",
         nargs="+",
         metavar="K=V",
-        help="of the outer loop, as in the docstring of meta.PGPE: population_size=128 "
-        "resample_lives=False (default: recipe's); of what learns from trials, as in that of "
-        "agents.deepagrel.TrialLearner: learning_rate=1.0 batch_size=50",
+        help="of the outer loop, as in the docstrings of meta.PGPE and meta.MetaGradient: "
+        "population_size=128 resample_lives=False (default: recipe's); of what learns from trials, "
+        "as in that of agents.deepagrel.TrialLearner: learning_rate=1.0 batch_size=50",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--generations", type=positive, metavar="N", help="generations of PGPE (default: recipe's)"
+        "--generations", type=positive, metavar="N", help="of the outer loop (default: recipe's)"
     )
     length.add_argument(
         "--timesteps",
@@ -139,6 +151,8 @@ EPOCHS, DIGITS_EPOCHS, PATIENCE = 20, 60, 20
 
 FIXED_BY_RUN = (
     "agent",
+    "outer",
+    "init_from",
     "env",
     "env_kwargs",
     "policy",
@@ -186,6 +200,8 @@ def new_run(arguments: argparse.Namespace) -> Run:
         raise Misuse(f"{arguments.agent} has nothing to learn from several environments; name one")
     config = {
         "agent": arguments.agent,
+        "outer": arguments.outer,
+        "init_from": arguments.init_from,
         "env": "+".join(env_ids),
         "env_kwargs": keywords("--env-kwargs", arguments.env_kwargs),
         "policy": arguments.policy,
@@ -251,17 +267,45 @@ def check_lives(
         env_kwargs["device"] = arguments.device
     for env_id in env_ids:
         check_environment(env_id, env_kwargs)
-    chosen = {option: config[f"{option}_kwargs"] for option in ("policy", "learner")}
     if not agent.learns:
-        for option in (option for option, kwargs in chosen.items() if kwargs):
-            raise Misuse(f"--{option}-kwargs is for agents that learn; leave it out")
+        for option in ("policy_kwargs", "learner_kwargs", "outer", "init_from"):
+            if config[option]:
+                name = option.replace("_", "-")
+                raise Misuse(f"--{name} is for agents that learn; leave it out")
         rule_policy(agent, env_ids[0], env_kwargs)
         return
-    check_names("--policy-kwargs", chosen["policy"], agent.policy_class)
-    check_names("--learner-kwargs", chosen["learner"], PGPE)
+    check_outer_loop(agent, arguments, env_ids, config)
+
+
+def check_outer_loop(
+    agent: Agent, arguments: argparse.Namespace, env_ids: Sequence[str], config: dict[str, Any]
+) -> None:
+    """Refuse what does not fit the outer loop."""
+    outer = outer_loop(config)
+    for env_id in env_ids:
+        if env_id not in outer.recipes:
+            raise Misuse(
+                f"--outer {config['outer']} does not fit {env_id}; it fits "
+                f"{', '.join(outer.recipes)}; leave it out for {DEFAULT_OUTER}"
+            )
+    if arguments.workers is not None and not outer.shares_work:
+        raise Misuse(f"--workers is for {DEFAULT_OUTER}; {config['outer']} takes one process")
+    policy_kwargs, learner_kwargs = config["policy_kwargs"], config["learner_kwargs"]
+    check_names("--policy-kwargs", policy_kwargs, agent.policy_class)
+    check_names("--learner-kwargs", learner_kwargs, outer.loop_class)
+    if config["init_from"] and policy_kwargs:
+        raise Misuse("--policy-kwargs come with the network of --init-from; leave them out")
     try:
-        agent.policy_class(*spaces(env_ids[0], env_kwargs), **chosen["policy"])
-        PGPE(agent.policy_class, env_ids[0], _init_setup_model=False, **chosen["learner"])  # type: ignore[arg-type]
+        former = zoo.find(config["init_from"]) if config["init_from"] else None
+        model = outer.loop_class(
+            agent.policy_class,  # type: ignore[arg-type]
+            env_ids,
+            config["env_kwargs"],
+            dict(former.policy_kwargs if former else policy_kwargs),
+            **learner_kwargs,
+        )
+        if former is not None:
+            former.give_to(model.policy)
     except (TypeError, ValueError) as error:
         raise Misuse(str(error)) from error
 
@@ -271,6 +315,10 @@ def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> No
     for option in ("generations", "timesteps"):
         if config[option] is not None:
             raise Misuse(f"--{option} is for the outer loop; with {config['env']} say --epochs")
+    for option in ("outer", "init_from"):
+        if config[option] is not None:
+            name = option.replace("_", "-")
+            raise Misuse(f"--{name} is for top-down networks; with {config['env']} leave it out")
     if arguments.workers is not None:
         raise Misuse(f"--workers is for the outer loop; {config['env']} takes one process")
     check_environment(config["env"], config["env_kwargs"])

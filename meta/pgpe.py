@@ -5,31 +5,25 @@ sampling; TDCA, supplement, Eq. 3–7.
 """
 
 import time
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback
 
-from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
-from credit_envs import CreditAssignVectorEnv, __version__
+from agents import TopDownPolicy, VectorEnvAdapter
+from credit_envs import CreditAssignVectorEnv
 from credit_envs.checks import require_at_least, require_one_of, require_positive
-from credit_envs.files import atomic_path
 from meta.optimizers import CenterOptimizerName, make_center_optimizer
+from meta.outer_loop import OuterLoop, ids_of
 from meta.population import Evaluator, EvaluatorSettings, Generation
-from meta.progress import GenerationProgress
 from meta.workers import WorkerPool
 
 TaskFitness = Literal["mean", "worst"]
 
 
-class PGPE(BaseAlgorithm):
+class PGPE(OuterLoop):
     """Evolves the parameters β of a top-down network so that what it trains learns well.
 
     Each generation places antithetic pairs of candidates β ± σε around the centre (Eq. 3). Every
@@ -82,12 +76,6 @@ class PGPE(BaseAlgorithm):
         history: per generation the mean, best and standard deviation of fitness.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "TDCAPolicy": TDCAPolicy,
-        "TDCARNNPolicy": TDCARNNPolicy,
-    }
-    policy: TopDownPolicy
-
     def __init__(
         self,
         policy: str | type[TopDownPolicy],
@@ -119,7 +107,6 @@ class PGPE(BaseAlgorithm):
             raise ValueError(
                 f"population_size={population_size} must be even: candidates come in pairs"
             )
-        require_at_least("lives", lives, 1)
         require_one_of("task_fitness", task_fitness, get_args(TaskFitness))
         require_positive("stdev_init", stdev_init)
         require_positive("center_learning_rate", center_learning_rate)
@@ -132,24 +119,23 @@ class PGPE(BaseAlgorithm):
         if isinstance(env, CreditAssignVectorEnv):
             env = VectorEnvAdapter(env)
         given = env if isinstance(env, VectorEnvAdapter) else None
-        self.env_ids = () if given or env is None else _ids(env)
-        self.env_kwargs = _kwargs_of_each(env_kwargs, self.env_ids)
         if given and n_workers:
             raise ValueError("worker processes make their own environments: give an id as env")
         super().__init__(
             policy,
-            env=given,
+            given,
+            () if given or env is None else ids_of(env),
+            env_kwargs,
             learning_rate=center_learning_rate,
             policy_kwargs=policy_kwargs,
+            lives=lives,
+            resample_lives=resample_lives,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
-            support_multi_env=True,
-            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
+            seed=seed,
         )
         self.population_size = population_size
-        self.lives = lives
-        self.resample_lives = resample_lives
         self.task_fitness: TaskFitness = task_fitness
         self.stdev_init = stdev_init
         self.stdev_learning_rate = stdev_learning_rate
@@ -160,10 +146,7 @@ class PGPE(BaseAlgorithm):
         self.anneal_to = anneal_to
         self.chunk_size = chunk_size
         self.n_workers = n_workers
-        self.version = __version__
-        self.generation = 0
-        self.seconds = 0.0
-        self.history: list[list[float]] = []
+        self._pool: WorkerPool | None = None
         if _init_setup_model:
             self._setup_model()
 
@@ -174,10 +157,7 @@ class PGPE(BaseAlgorithm):
         settings = self._evaluator_settings()
         self._evaluator = Evaluator(settings, env=given)
         self.policy = self._evaluator.policy
-        self.env = VectorEnvAdapter(self._evaluator.envs[0])
-        self.n_envs = self.env.num_envs
-        self.observation_space = self.env.observation_space
-        self.action_space = self.env.action_space
+        self._take_spaces(self._evaluator.envs[0])
         self.policy.initialise(torch.Generator().manual_seed(self.seed))
         self.stdev = torch.full_like(self.policy.beta.data, self.stdev_init)
         self.optimizer = make_center_optimizer(
@@ -185,11 +165,7 @@ class PGPE(BaseAlgorithm):
         )
 
     def _evaluator_settings(self) -> EvaluatorSettings:
-        if not issubclass(self.policy_class, TopDownPolicy):
-            raise ValueError(
-                f"PGPE evolves top-down networks, and {self.policy_class.__name__} has none: use "
-                f"TDCAPolicy, TDCARNNPolicy or another TopDownPolicy"
-            )
+        assert issubclass(self.policy_class, TopDownPolicy)
         device = {} if str(self.device) == "cpu" else {"device": str(self.device)}
         return EvaluatorSettings(
             env_ids=tuple(self.env_ids),
@@ -204,83 +180,33 @@ class PGPE(BaseAlgorithm):
     # ------------------------------------------------------------------ learning
 
     @property
-    def life_seeds(self) -> tuple[int, ...]:
-        """The lives that the next generation meets."""
-        assert self.seed is not None
-        generation = self.generation if self.resample_lives else 0
-        lives = np.random.SeedSequence([self.seed, 1, generation]).generate_state(self.lives)
-        return tuple(int(seed) for seed in lives)
-
-    @property
     def timesteps_per_generation(self) -> int:
         """Updates of bottom-up networks in one generation."""
         return self.population_size * self.lives * self._evaluator.num_updates
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str = "PGPE",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Self:
-        """Evolve for `total_timesteps` updates of bottom-up networks.
+    def _begin(self) -> None:
+        if self.n_workers:
+            self._pool = WorkerPool(self._evaluator_settings(), self.n_workers)
 
-        Args:
-            total_timesteps: updates of all candidates together.
-            callback: called once per generation; returning False stops.
-            log_interval: generations between log entries.
-            tb_log_name: name of the TensorBoard run.
-            reset_num_timesteps: count from 0; False goes on from where learning stopped.
-            progress_bar: show one, by generations.
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
-        Returns:
-            This.
-        """
-        total_timesteps, callbacks = self._setup_learn(
-            total_timesteps,
-            GenerationProgress.join(callback) if progress_bar else callback,
-            reset_num_timesteps,
-            tb_log_name,
-        )
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        pool = WorkerPool(self._evaluator_settings(), self.n_workers) if self.n_workers else None
-        try:
-            callbacks.on_training_start(locals(), globals())
-            while self.num_timesteps < total_timesteps:
-                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-                self._evolve(pool)
-                if self.generation % log_interval == 0:
-                    self.logger.dump(self.num_timesteps)
-                callbacks.update_locals(locals())
-                if not callbacks.on_step():
-                    break
-            callbacks.on_training_end()
-        finally:
-            torch.set_num_threads(threads)
-            if pool is not None:
-                pool.close()
-        return self
-
-    def _evolve(self, pool: WorkerPool | None) -> None:
+    def _advance(self) -> NDArray[np.float64]:
         """One generation: place candidates, train with them, move the centre and σ."""
         started = time.perf_counter()
         generation = self._next_generation()
         num_chunks = self._evaluator.num_chunks
-        if pool is None:
+        if self._pool is None:
             chunks = [self._evaluator.losses(generation, chunk) for chunk in range(num_chunks)]
             losses = np.concatenate(chunks)
         else:
-            losses = pool.losses(generation, num_chunks, self.logger.warn)
+            losses = self._pool.losses(generation, num_chunks, self.logger.warn)
         fitness = self._fitness(losses, generation.tasks)
         self._update(generation, fitness)
-        self.generation += 1
-        self.num_timesteps += self.timesteps_per_generation
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
-        self._log(fitness, seconds)
+        self._log(time.perf_counter() - started)
+        return fitness
 
     def _next_generation(self) -> Generation:
         assert self.seed is not None
@@ -325,103 +251,20 @@ class PGPE(BaseAlgorithm):
         change = (self.stdev_learning_rate * stdev_gradient).to(self.stdev)
         self.stdev = self.stdev + change.clamp(-limit, limit)
 
-    def _log(self, fitness: NDArray[np.float64], seconds: float) -> None:
-        mean, best, stdev = (float(f) for f in (fitness.mean(), fitness.max(), fitness.std()))
-        self.history.append([mean, best, stdev])
+    def _log(self, seconds: float) -> None:
         record = self.logger.record
-        record("fitness/mean", mean)
-        record("fitness/best", best)
-        record("fitness/stdev", stdev)
         record("pgpe/center_norm", self.policy.beta.detach().norm().item())
         record("pgpe/stdev", self._annealing() * self.stdev.mean().item())
-        record("time/generation", self.generation)
         record("time/candidates_per_second", self.population_size / seconds)
 
     # ------------------------------------------------------------------ saving
 
     def _excluded_save_params(self) -> list[str]:
-        derived = ["_evaluator", "optimizer", "stdev", "_last_obs", "_last_episode_starts"]
+        derived = ["_evaluator", "_pool", "optimizer", "stdev"]
         return [*super()._excluded_save_params(), *derived]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer"], ["stdev"]
-
-    def save(  # type: ignore[override]
-        self,
-        path: str | Path,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Save all that learning needs to go on; a file that was there is replaced at the end.
-
-        Args:
-            path: of the file; `.zip` is added if it has no ending.
-            exclude: further attributes to leave out.
-            include: attributes to keep that would be left out.
-        """
-        target = Path(path)
-        target = target if target.suffix else target.with_suffix(".zip")
-        with atomic_path(target) as unfinished:
-            super().save(unfinished, exclude, include)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | Path,
-        env: CreditAssignVectorEnv | None = None,
-        device: torch.device | str = "cpu",
-        **kwargs: Any,
-    ) -> Self:
-        """A saved PGPE that goes on exactly where it stopped.
-
-        Args:
-            path: of the file.
-            env: another vector environment to go on in; None makes the former one anew.
-            device: where the networks live.
-            kwargs: attributes to change, such as `n_workers` or `tensorboard_log`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is incomplete, of another version or of another environment.
-        """
-        target = Path(path)
-        target = target if target.suffix else target.with_suffix(".zip")
-        adapter = None if env is None else VectorEnvAdapter(env)
-        try:
-            model = super().load(target, env=adapter, device=device, **kwargs)
-            if model.version != __version__:
-                raise ValueError(f"saved by version {model.version}, this is {__version__}")
-            return model
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{target} cannot be continued here ({error}): it is incomplete, or of another "
-                "version or environment; use another checkpoint, or start again"
-            ) from error
-
-
-def _ids(env: object) -> tuple[str, ...]:
-    """Environment ids, one or several."""
-    ids = (env,) if isinstance(env, str) else env
-    if not isinstance(ids, list | tuple) or not ids or not all(isinstance(i, str) for i in ids):
-        raise ValueError(
-            f"PGPE trains in a credit-assignment vector environment, by its id or in several by "
-            f"their ids, not in a {type(env).__name__}; use gymnasium.make_vec(id, num_envs=…)"
-        )
-    return tuple(ids)
-
-
-def _kwargs_of_each(
-    env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, ids: tuple[str, ...]
-) -> tuple[Mapping[str, Any], ...]:
-    """Keyword arguments for each of the environments."""
-    if env_kwargs is None or isinstance(env_kwargs, Mapping):
-        return tuple(dict(env_kwargs or {}) for _ in ids)
-    if len(env_kwargs) != len(ids):
-        raise ValueError(
-            f"env_kwargs has {len(env_kwargs)} entries for {len(ids)} environments; give one "
-            "mapping for all, or one for each"
-        )
-    return tuple(dict(kwargs) for kwargs in env_kwargs)
 
 
 def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:

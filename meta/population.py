@@ -5,7 +5,7 @@ chunks of a fixed size, whoever evaluates them, so that results do not depend on
 are spread over processes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -167,13 +167,23 @@ def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
         _make_env(env_id, kwargs, chunk_size * (settings.lives if probe.task.lives_together else 1))
         for (env_id, kwargs), probe in zip(kinds, probes, strict=True)
     ]
-    columns = {env_id: _columns(env) for env_id, env in zip(settings.env_ids, envs, strict=True)}
-    if len(set(columns.values())) > 1:
+    check_columns(settings.env_ids, envs)
+    return envs
+
+
+def check_columns(env_ids: Sequence[str], envs: Sequence[CreditAssignVectorEnv]) -> None:
+    """One top-down network must fit all of these environments.
+
+    Raises:
+        ValueError: their rows have not the same columns.
+    """
+    columns = [_columns(env) for env in envs]
+    if len(set(columns)) > 1:
+        by_id = dict(zip(env_ids, columns, strict=True))
         raise ValueError(
             "one top-down network serves environments whose observations and actions have rows "
-            f"of the same length only, not {columns}; choose others, or their hidden_sizes"
+            f"of the same length only, not {by_id}; choose others, or their hidden_sizes"
         )
-    return envs
 
 
 def _columns(env: CreditAssignVectorEnv) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Settings that work: which agent fits which environment, and how it is meta-trained there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents import (
@@ -16,6 +16,8 @@ from agents import (
 from agents.rules import RulePolicy
 from agents.tdca import TopDownPolicy
 from credit_envs.tasks.classification import Init
+from meta.meta_gradient import MetaGradient
+from meta.pgpe import PGPE
 
 SURFACES = ("CreditAssign-Gaussian-v0", "CreditAssign-MultiGaussian-v0")
 IMAGES = (
@@ -70,13 +72,13 @@ AGENTS: Mapping[str, Agent] = {
         TDCAPolicy,
         "CreditAssign-MNIST-v0",
         SURFACES + IMAGES,
-        "feed-forward top-down network, evolved by PGPE",
+        "feed-forward top-down network, by PGPE or meta-gradients",
     ),
     "tdca-rnn": Agent(
         TDCARNNPolicy,
         "CreditAssign-CartPole-v0",
         CONTROL,
-        "recurrent top-down network, evolved by PGPE",
+        "recurrent top-down network, by PGPE",
     ),
     "backprop": Agent(
         BackpropPolicy,
@@ -120,9 +122,9 @@ class Recipe:
 
     Attributes:
         generations: how long; annealing, where there is any, takes as long.
-        anneal: whether centre rate and σ fall over the generations.
+        anneal: whether the outer loop's rate (and PGPE's σ) falls over the generations.
         policy_kwargs: of the top-down network.
-        pgpe_kwargs: of PGPE.
+        learner_kwargs: of the outer loop.
         meta_kwargs: of the environment during meta-training alone; the result is always scored
             in the environment as the user asked for it.
         scored_kwargs: of the environment in meta-training and scoring, unless the user says else.
@@ -132,7 +134,7 @@ class Recipe:
     generations: int
     anneal: bool = True
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    pgpe_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    learner_kwargs: Mapping[str, Any] = field(default_factory=dict)
     meta_kwargs: Mapping[str, Any] = field(default_factory=dict)
     scored_kwargs: Mapping[str, Any] = field(default_factory=dict)
     all_cores: bool = False
@@ -144,7 +146,7 @@ _CLIMB = {"hidden_sizes": (16,), "input_scale": 0.25, "output_scale": 1.0, "squa
 _CLIMBING = Recipe(
     generations=150,
     policy_kwargs=_CLIMB,
-    pgpe_kwargs={
+    learner_kwargs={
         "population_size": 32,
         "lives": 16,
         "stdev_init": 0.3,
@@ -171,7 +173,7 @@ _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning
 _CLASSIFY = Recipe(
     generations=100,
     policy_kwargs={"start": "feedback-alignment", "output_scale": 1.0},
-    pgpe_kwargs={
+    learner_kwargs={
         "population_size": 64,
         "stdev_init": 0.02,
         "stdev_learning_rate": 0.0,
@@ -186,7 +188,7 @@ RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-MultiGaussian-v0": _CLIMBING,
     "CreditAssign-Digits-v0": Recipe(
         generations=400,
-        pgpe_kwargs=_CLASSIFYING | {"population_size": 40},
+        learner_kwargs=_CLASSIFYING | {"population_size": 40},
         scored_kwargs={"learning_rate": 0.05},
         all_cores=True,
     ),
@@ -197,14 +199,14 @@ RECIPES: Mapping[str, Recipe] = {
         generations=40,
         anneal=False,
         policy_kwargs={"hidden_size": 16},
-        pgpe_kwargs=_BALANCE,
+        learner_kwargs=_BALANCE,
     ),
     "CreditAssign-ReversedCartPole-v0": Recipe(
         generations=100,
         anneal=False,
         # What actions do to the state has to be seen before it can be acted on.
         policy_kwargs={"hidden_size": 8, "state_size": 4},
-        pgpe_kwargs=_BALANCE | {"task_fitness": "worst"},
+        learner_kwargs=_BALANCE | {"task_fitness": "worst"},
     ),
     "CreditAssign-Pendulum-v0": Recipe(
         generations=200,
@@ -218,4 +220,55 @@ RECIPES: Mapping[str, Recipe] = {
         pgpe_kwargs=_SWING | {"task_fitness": "worst"},
     ),
 }
-"""Recipes by environment."""
+"""Recipes of PGPE by environment."""
+
+# Zero weights of a feedback alignment that a perturbation has woken are the best start known: from
+# random parameters Adam inside saturates, and gradients explode.
+_TEACH = Recipe(
+    generations=800,
+    policy_kwargs={
+        "hidden_sizes": (64, 64),
+        "start": "feedback-alignment",
+        "output_scale": 1.0,
+    },
+    meta_kwargs={"loss_on": "held-out"},
+)
+META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
+    "CreditAssign-Digits-v0": replace(
+        _TEACH,
+        meta_kwargs={"loss_on": "held-out", "num_held_out": 100},
+        scored_kwargs={"learning_rate": 0.05},
+    ),
+    "CreditAssign-MNIST-v0": _TEACH,
+    "CreditAssign-FashionMNIST-v0": _TEACH,
+    "CreditAssign-CIFAR10-v0": _TEACH,
+}
+"""Recipes of meta-gradients by environment."""
+
+
+@dataclass(frozen=True)
+class Outer:
+    """An outer loop on the command line.
+
+    Attributes:
+        loop_class: the algorithm.
+        recipes: of the environments it fits.
+        shares_work: whether it takes worker processes.
+    """
+
+    loop_class: type[PGPE] | type[MetaGradient]
+    recipes: Mapping[str, Recipe]
+    shares_work: bool
+
+
+OUTER_LOOPS: Mapping[str, Outer] = {
+    "pgpe": Outer(PGPE, RECIPES, shares_work=True),
+    "meta-gradient": Outer(MetaGradient, META_GRADIENT_RECIPES, shares_work=False),
+}
+"""Outer loops by their name on the command line."""
+DEFAULT_OUTER = "pgpe"
+
+
+def outer_loop(config: Mapping[str, Any]) -> Outer:
+    """The outer loop of a run with this configuration."""
+    return OUTER_LOOPS[config.get("outer") or DEFAULT_OUTER]

@@ -13,6 +13,7 @@ import torch
 
 import train
 from agents import DeepAGREL
+from meta import MetaGradient, zoo
 from meta.baselines import RULES
 from meta.evaluation import evaluate
 from meta.pgpe import PGPE
@@ -126,6 +127,46 @@ def test_policy_and_outer_loop_as_asked_for_and_several_environments(tmp_path, c
     assert before["environments"] == after["environments"]
 
 
+SMALL_DIGITS = ["num_samples=50", "num_held_out=50", "num_updates=3", "hidden_sizes=(8,)"]
+TEACH = ["--agent", "tdca-mlp", "--outer", "meta-gradient", "--env", DIGITS]
+TEACH += ["--env-kwargs", *SMALL_DIGITS, "--generations"]
+
+
+def test_meta_gradients_end_the_same_if_interrupted_and_pgpe_goes_on(tmp_path, capsys, monkeypatch):
+    whole, stopped, fine = (tmp_path / name for name in ("whole", "stopped", "fine"))
+    assert train.main([*TEACH, "6", "--logdir", str(whole)]) == train.DONE
+    results = json.loads((only_run(whole) / "results.json").read_text())
+    assert [row["method"] for row in results["rows"]][2:] == list(RULES)
+    assert "accuracy after the last update" in capsys.readouterr().out
+
+    monkeypatch.setattr(train.Interruption, "_on_step", lambda self: self.model.generation < 4)
+    monkeypatch.setattr(train.Interruption, "came", True)
+    assert train.main([*TEACH, "6", "--logdir", str(stopped)]) == train.INTERRUPTED
+    monkeypatch.undo()
+    folder = only_run(stopped)
+    assert MetaGradient.load(folder / "model.zip").generation == 4
+    assert train.main(["--resume", str(folder)]) == train.DONE
+    ends = [MetaGradient.load(only_run(run) / "model.zip") for run in (whole, stopped)]
+    assert torch.equal(*(model.policy.beta for model in ends))
+
+    evolve = ["--agent", "tdca-mlp", "--env", DIGITS, "--env-kwargs", *SMALL_DIGITS]
+    evolve += ["--init-from", str(folder), "--workers", "0", "--generations", "1"]
+    tiny = ["--learner-kwargs", "population_size=2", "center_learning_rate=1e-6"]
+    assert train.main([*evolve, *tiny, "--logdir", str(fine)]) == train.DONE
+    evolved = PGPE.load(only_run(fine) / "model.zip")
+    assert evolved.policy_kwargs == ends[0].policy_kwargs
+    torch.testing.assert_close(evolved.policy.beta, ends[0].policy.beta, rtol=0, atol=1e-5)
+
+
+def test_meta_gradients_go_on_from_the_zoo(tmp_path):
+    asked = ["--agent", "tdca-mlp", "--outer", "meta-gradient", "--env", DIGITS]
+    asked += ["--init-from", "digits-mlp", "--generations", "1"]
+    asked += ["--env-kwargs", "num_samples=50", "num_updates=2"]
+    assert train.main([*asked, "--logdir", str(tmp_path)]) == train.DONE
+    model = MetaGradient.load(only_run(tmp_path) / "model.zip")
+    torch.testing.assert_close(model.policy.beta, zoo.load("digits-mlp").beta, rtol=0, atol=0.011)
+
+
 @pytest.mark.parametrize("agent", ["deepagrel", "backprop", "fa", "dfa"])
 def test_learning_from_trials_keeps_everything(agent, tmp_path, capsys):
     arguments = ["--agent", agent, "--env", BANDIT, *SMALL, "--epochs", "3"]
@@ -234,6 +275,23 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
         ([*QUICK, "1", "--learner-kwargs", "lives"], "--learner-kwargs takes name=value"),
         (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
+        (["--agent", "dfa", "--outer", "pgpe"], "--outer is for agents that learn"),
+        ([*TRIALS, "--outer", "pgpe"], "--outer is for top-down networks"),
+        (["--agent", "tdca-mlp", "--outer", "gradient"], "invalid choice: 'gradient'"),
+        ([*QUICK, "1", "--outer", "meta-gradient"], "does not fit CreditAssign-Gaussian-v0"),
+        (["--agent", "tdca-rnn", "--outer", "meta-gradient"], "leave it out for pgpe"),
+        ([*TEACH, "1", "--workers", "2"], "--workers is for pgpe"),
+        ([*TEACH, "1", "--learner-kwargs", "population_size=4"], "no 'population_size'"),
+        (
+            [*TEACH[:4], "--env", DIGITS, "--env-kwargs", "credit=groups", "credit_groups=4"],
+            'credit="groups": use PGPE',
+        ),
+        ([*QUICK, "1", "--init-from", "gausian"], "did you mean 'gaussian'"),
+        ([*QUICK, "1", "--init-from", "multi-gaussian"], "other observations or credits"),
+        (
+            [*QUICK, "1", "--init-from", "gaussian", "--policy-kwargs", "hidden_sizes=(3,)"],
+            "leave them out",
+        ),
         (["--agent", "dfa", "--env", DIGITS, "CreditAssign-MNIST-v0"], "name one"),
         (["--agent", "tdca-mlp", "--env", DIGITS, DIGITS], "more than once"),
         ([*QUICK, "1", "--device", "toaster"], "toaster"),

@@ -60,6 +60,21 @@ class TrainingSettings:
     score_on: ScoreSplit = "test"
 
 
+@dataclass(frozen=True)
+class Life:
+    """What the life of one network begins with, all of it by the life's seed.
+
+    Attributes:
+        indices: of the training images that it learns from, `(num_samples,)`.
+        held_out: of those that make up its loss, if others, `(num_held_out,)`; else empty.
+        weights: initial ones, a tensor `(1, …)` per layer, features in their own order.
+    """
+
+    indices: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    weights: list[Tensor]
+
+
 class ClassificationTask(Task):
     """P networks, each trained on a subset of the training images.
 
@@ -97,7 +112,7 @@ class ClassificationTask(Task):
         )
 
         # Of a single image: a convolution sees its patches, each in a column.
-        self._num_inputs, self._columns_per_image = self._standardise(dataset.x_train[:1]).shape
+        self._num_inputs, self._columns_per_image = self.standardise(dataset.x_train[:1]).shape
         self._layers = (*settings.hidden_sizes, self.num_classes)
         n = settings.num_samples
         # Outputs above one-hot labels.
@@ -154,11 +169,11 @@ class ClassificationTask(Task):
 
     def _start_together(self, seed: int) -> None:
         """One subset, and one copy of it, for all networks."""
-        rng = np.random.default_rng(seed)
-        indices, held_out = self._draw_subset(rng)
+        life = self.draw_life(seed)
         # The candidates of a generation come in several batches, all with the same life.
         if seed != self._shared_life:
-            samples = self._standardise(self.dataset.x_train[indices])
+            indices = life.indices
+            samples = self.standardise(self.dataset.x_train[indices])
             if self.settings.architecture == "cnn":
                 self._take(SharedPatches(samples))
             elif self._gram_pays():
@@ -168,8 +183,8 @@ class ClassificationTask(Task):
                 indices = indices[inputs.sample_order.cpu().numpy()]
                 self._take(inputs)
             self._shared_life = seed
-            self._set_samples(slice(None), indices, held_out)
-        self._initialise(rng, slice(None))
+            self._set_samples(slice(None), indices, life.held_out)
+        self._initialise(life.weights, slice(None))
 
     def _start_apart(self, seeds: Seeds, which: NDArray[np.int64]) -> None:
         """Every network its own subset."""
@@ -182,11 +197,10 @@ class ClassificationTask(Task):
             self._take(inputs)
             self._shared_life = None
         for network, seed in zip(which, seeds, strict=True):
-            rng = np.random.default_rng(seed)
-            indices, held_out = self._draw_subset(rng)
-            inputs.samples[network] = self._standardise(self.dataset.x_train[indices])
-            self._set_samples(slice(network, network + 1), indices, held_out)
-            self._initialise(rng, slice(network, network + 1))
+            life, place = self.draw_life(int(seed)), slice(network, network + 1)
+            inputs.samples[network] = self.standardise(self.dataset.x_train[life.indices])
+            self._set_samples(place, life.indices, life.held_out)
+            self._initialise(life.weights, place)
 
     def _gram_pays(self) -> bool:
         """Whether the Gram form is exact here, and has fewer columns to multiply."""
@@ -210,15 +224,26 @@ class ClassificationTask(Task):
         one_hot = torch.nn.functional.one_hot(labels, self.num_classes)
         self._answers[networks, self.num_classes :] = one_hot.T.to(self._dtype)
 
-    def _initialise(self, rng: np.random.Generator, networks: slice) -> None:
+    def _initialise(self, weights: Sequence[Tensor], networks: slice) -> None:
         assert self.inputs is not None
-        for layer, weight in enumerate(self.network.weights):
-            first_shape = (self._layers[0], self._num_inputs + 1)
-            shape = (1, *(weight.shape[1:] if layer else first_shape))
-            drawn = _INITIALISERS[self.settings.init](rng, shape)
-            values = torch.as_tensor(drawn, dtype=self._dtype, device=self.device)
-            weight[networks] = self.inputs.kept(values) if layer == 0 else values
+        first, *others = weights
+        values = [self.inputs.kept(first), *others]
+        for weight, value in zip(self.network.weights, values, strict=True):
+            weight[networks] = value
         self.optimizer.reset(networks)
+
+    def draw_life(self, seed: int) -> Life:
+        """What the life of this seed begins with, in whichever network it is lived."""
+        rng = np.random.default_rng(seed)
+        indices, held_out = self._draw_subset(rng)
+        first_shape = (self._layers[0], self._num_inputs + 1)
+        shapes = [first_shape, *(weight.shape[1:] for weight in self.network.weights[1:])]
+        draw = _INITIALISERS[self.settings.init]
+        weights = [
+            torch.as_tensor(draw(rng, (1, *shape)), dtype=self._dtype, device=self.device)
+            for shape in shapes
+        ]
+        return Life(indices, held_out, weights)
 
     def _training_pool(self) -> NDArray[np.int64]:
         total = len(self.dataset.x_train)
@@ -246,8 +271,8 @@ class ClassificationTask(Task):
         drawn = rng.choice(self._pool, n + held_out, replace=False)
         return drawn[:n], drawn[n:]
 
-    def _standardise(self, images: NDArray[Any]) -> Tensor:
-        """Images as columns with the training set's mean 0 and standard deviation 1.
+    def standardise(self, images: NDArray[Any]) -> Tensor:
+        """Images `(n, …)` as columns with the training set's mean 0 and standard deviation 1.
 
         For a convolution, their patches, see `image_patches`.
         """
@@ -306,7 +331,7 @@ class ClassificationTask(Task):
         indices = self._held_out_indices
         if self._shared_life is not None:
             indices = indices[:1]
-        samples = torch.stack([self._standardise(self.dataset.x_train[own]) for own in indices])
+        samples = torch.stack([self.standardise(self.dataset.x_train[own]) for own in indices])
         labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
         predicted = self.network.predict(self.inputs, samples)
         picked = predicted.gather(1, labels[:, None].expand(self.num_networks, -1, -1))
@@ -358,7 +383,7 @@ class ClassificationTask(Task):
         losses, correct = [], []
         for start in range(0, len(images), _SAMPLES_SCORED_AT_ONCE):
             block = slice(start, start + _SAMPLES_SCORED_AT_ONCE)
-            samples = self._standardise(images[block])
+            samples = self.standardise(images[block])
             answers = torch.tensor(labels[block], device=self.device)
             predicted = self.network.predict(self.inputs, samples)
             picked = predicted.gather(1, answers.expand(self.num_networks, 1, -1))

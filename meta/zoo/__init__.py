@@ -8,17 +8,21 @@ run: `python -m meta.zoo RUN NAME`.
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from credit_envs.checks import nearest
 from credit_envs.files import atomic_path
+from meta.outer_loop import OuterLoop
 from meta.pgpe import PGPE
+from meta.recipes import outer_loop
 from meta.runs import Run
 
 FOLDER = Path(__file__).parent
@@ -82,15 +86,16 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         raise ValueError(
             f"{run.folder} has no results yet; finish it with python train.py --resume {run.folder}"
         )
-    model = PGPE.load(run.checkpoint)
+    model = _checkpoint(run)
     description = {
+        "outer_loop": type(model).__name__,
         "policy": type(model.policy).__name__,
         "policy_kwargs": model.policy_kwargs,
         "observation_space": _space(model.observation_space),
         "action_space": _space(model.action_space),
         "parameters": len(model.policy.beta),
         "generations": model.generation,
-        "population_size": model.population_size,
+        **({"population_size": model.population_size} if isinstance(model, PGPE) else {}),
         "meta_training": dict(zip(model.env_ids, model.env_kwargs, strict=True)),
         "results": json.loads(results.read_text()),
     }
@@ -98,6 +103,50 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         save_file(model.policy.state_dict(), unfinished)
     with atomic_path(folder / f"{name}.json") as unfinished:
         unfinished.write_text(json.dumps(description, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network to go on from.
+
+    Attributes:
+        policy_kwargs: with which its policy was made.
+        parameters: the policy's `state_dict`.
+    """
+
+    policy_kwargs: Mapping[str, Any]
+    parameters: Mapping[str, Tensor]
+
+    def give_to(self, policy: TopDownPolicy) -> None:
+        """Copy the parameters.
+
+        Raises:
+            ValueError: the policy has others.
+        """
+        try:
+            policy.load_state_dict(self.parameters)
+        except RuntimeError as error:
+            raise ValueError(
+                "the network to go on from was made for other observations or credits: name one "
+                f"of the same environment ({str(error).splitlines()[-1].strip()})"
+            ) from error
+
+
+def find(source: str) -> Found:
+    """The network of a run, by its folder, or of the zoo, by its name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if (Path(source) / "config.json").exists():
+        model = _checkpoint(Run.open(Path(source)))
+        return Found(model.policy_kwargs, model.policy.state_dict())
+    return Found(card(source)["policy_kwargs"], load(source).state_dict())
+
+
+def _checkpoint(run: Run) -> OuterLoop:
+    """A run's latest checkpoint."""
+    return outer_loop(run.config).loop_class.load(run.checkpoint)
 
 
 def _space(space: Any) -> dict[str, Any]:

@@ -1,0 +1,279 @@
+"""What outer loops share: learning generation by generation, and saving all that it needs."""
+
+import time
+import zipfile
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
+from credit_envs import CreditAssignVectorEnv, __version__
+from credit_envs.checks import require_at_least
+from credit_envs.files import atomic_path
+from meta.progress import GenerationProgress
+
+
+class OuterLoop(BaseAlgorithm):
+    """An algorithm that improves a top-down network from generation to generation.
+
+    One "timestep" is one update of one bottom-up network. A generation counts those of all the
+    lives in it, and is one call of a callback's `on_step`.
+
+    Args:
+        policy: a `TopDownPolicy` subclass, or the name of one.
+        env: a vector environment; None if it is made from `env_ids`.
+        env_ids: ids of the environments, if none is given.
+        env_kwargs: keyword arguments of the environments; for all the same, or those of each.
+        learning_rate: of the outer loop.
+        policy_kwargs: keyword arguments of the policy.
+        lives: per generation, in each environment.
+        resample_lives: draw new lives every generation; otherwise always the same.
+        seed: of everything drawn; None draws one.
+        device: where the networks live.
+        tensorboard_log: folder for TensorBoard; None: no log.
+        verbose: 1 prints what is logged.
+
+    Attributes:
+        policy: the policy that is improved.
+        generation: generations done.
+        seconds: that they took.
+        history: per generation the mean, best and standard deviation of fitness, which is minus a
+            final loss.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "TDCAPolicy": TDCAPolicy,
+        "TDCARNNPolicy": TDCARNNPolicy,
+    }
+    policy: TopDownPolicy
+
+    def __init__(
+        self,
+        policy: str | type[TopDownPolicy],
+        env: VectorEnvAdapter | None,
+        env_ids: tuple[str, ...],
+        env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        *,
+        learning_rate: float,
+        policy_kwargs: dict[str, Any] | None,
+        lives: int,
+        resample_lives: bool,
+        seed: int | None,
+        device: torch.device | str,
+        tensorboard_log: str | None,
+        verbose: int,
+    ) -> None:
+        require_at_least("lives", lives, 1)
+        self.env_ids = env_ids
+        self.env_kwargs = _kwargs_of_each(env_kwargs, env_ids)
+        super().__init__(
+            policy,
+            env=env,
+            learning_rate=learning_rate,
+            policy_kwargs=policy_kwargs,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
+        )
+        if not issubclass(self.policy_class, TopDownPolicy):
+            raise ValueError(
+                f"{type(self).__name__} trains top-down networks, and "
+                f"{self.policy_class.__name__} has none: use TDCAPolicy, TDCARNNPolicy or another "
+                "TopDownPolicy"
+            )
+        self.lives = lives
+        self.resample_lives = resample_lives
+        self.version = __version__
+        self.generation = 0
+        self.seconds = 0.0
+        self.history: list[list[float]] = []
+
+    def _take_spaces(self, env: CreditAssignVectorEnv) -> None:
+        """Be in this environment, as Stable-Baselines3 knows it."""
+        self.env = VectorEnvAdapter(env)
+        self.n_envs = self.env.num_envs
+        self.observation_space = self.env.observation_space
+        self.action_space = self.env.action_space
+
+    # ------------------------------------------------------------------ learning
+
+    @property
+    def life_seeds(self) -> tuple[int, ...]:
+        """The lives that the next generation meets."""
+        assert self.seed is not None
+        generation = self.generation if self.resample_lives else 0
+        lives = np.random.SeedSequence([self.seed, 1, generation]).generate_state(self.lives)
+        return tuple(int(seed) for seed in lives)
+
+    @property
+    @abstractmethod
+    def timesteps_per_generation(self) -> int:
+        """Updates of bottom-up networks in one generation."""
+
+    @abstractmethod
+    def _advance(self) -> NDArray[np.float64]:
+        """One generation; the fitnesses in it, one or more."""
+
+    def _begin(self) -> None:
+        """Prepare what learning needs while it lasts."""
+
+    def _end(self) -> None:
+        """Let go of it."""
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learn for `total_timesteps` updates of bottom-up networks.
+
+        Args:
+            total_timesteps: updates in all lives together; the generation that reaches the number
+                is the last.
+            callback: called once per generation; returning False stops.
+            log_interval: generations between log entries.
+            tb_log_name: name of the TensorBoard run; None: the algorithm's.
+            reset_num_timesteps: count from 0; False goes on from where learning stopped.
+            progress_bar: show one, by generations.
+
+        Returns:
+            This.
+        """
+        total_timesteps, callbacks = self._setup_learn(
+            total_timesteps,
+            GenerationProgress.join(callback) if progress_bar else callback,
+            reset_num_timesteps,
+            tb_log_name or type(self).__name__,
+        )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            self._begin()
+            callbacks.on_training_start(locals(), globals())
+            while self.num_timesteps < total_timesteps:
+                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+                self._live_generation()
+                if self.generation % log_interval == 0:
+                    self.logger.dump(self.num_timesteps)
+                callbacks.update_locals(locals())
+                if not callbacks.on_step():
+                    break
+            callbacks.on_training_end()
+        finally:
+            torch.set_num_threads(threads)
+            self._end()
+        return self
+
+    def _live_generation(self) -> None:
+        started = time.perf_counter()
+        fitness = self._advance()
+        self.generation += 1
+        self.num_timesteps += self.timesteps_per_generation
+        self.seconds += time.perf_counter() - started
+        mean, best, stdev = (float(f) for f in (fitness.mean(), fitness.max(), fitness.std()))
+        self.history.append([mean, best, stdev])
+        self.logger.record("fitness/mean", mean)
+        self.logger.record("fitness/best", best)
+        self.logger.record("fitness/stdev", stdev)
+        self.logger.record("time/generation", self.generation)
+
+    # ------------------------------------------------------------------ saving
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts"]
+
+    def save(  # type: ignore[override]
+        self,
+        path: str | Path,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Save all that learning needs to go on; a file that was there is replaced at the end.
+
+        Args:
+            path: of the file; `.zip` is added if it has no ending.
+            exclude: further attributes to leave out.
+            include: attributes to keep that would be left out.
+        """
+        target = Path(path)
+        target = target if target.suffix else target.with_suffix(".zip")
+        with atomic_path(target) as unfinished:
+            super().save(unfinished, exclude, include)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | Path,
+        env: CreditAssignVectorEnv | None = None,
+        device: torch.device | str = "cpu",
+        **kwargs: Any,
+    ) -> Self:
+        """A saved algorithm that goes on exactly where it stopped.
+
+        Args:
+            path: of the file.
+            env: another vector environment to go on in; None makes the former one anew.
+            device: where the networks live.
+            kwargs: attributes to change, such as `tensorboard_log`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is incomplete, of another version or of another environment.
+        """
+        target = Path(path)
+        target = target if target.suffix else target.with_suffix(".zip")
+        adapter = None if env is None else VectorEnvAdapter(env)
+        try:
+            model = super().load(target, env=adapter, device=device, **kwargs)
+            if model.version != __version__:
+                raise ValueError(f"saved by version {model.version}, this is {__version__}")
+            return model
+        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{target} cannot be continued here ({error}): it is incomplete, or of another "
+                "version or environment; use another checkpoint, or start again"
+            ) from error
+
+
+def ids_of(env: object) -> tuple[str, ...]:
+    """Environment ids, one or several.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    ids = (env,) if isinstance(env, str) else env
+    if not isinstance(ids, list | tuple) or not ids or not all(isinstance(i, str) for i in ids):
+        raise ValueError(
+            f"the outer loop trains in a credit-assignment vector environment, by its id or in "
+            f"several by their ids, not in a {type(env).__name__}; use "
+            "gymnasium.make_vec(id, num_envs=…)"
+        )
+    return tuple(ids)
+
+
+def _kwargs_of_each(
+    env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, ids: tuple[str, ...]
+) -> tuple[Mapping[str, Any], ...]:
+    """Keyword arguments for each of the environments."""
+    if env_kwargs is None or isinstance(env_kwargs, Mapping):
+        return tuple(dict(env_kwargs or {}) for _ in ids)
+    if len(env_kwargs) != len(ids):
+        raise ValueError(
+            f"env_kwargs has {len(env_kwargs)} entries for {len(ids)} environments; give one "
+            "mapping for all, or one for each"
+        )
+    return tuple(dict(kwargs) for kwargs in env_kwargs)

@@ -1,0 +1,331 @@
+"""Lives that autograd can follow: from a top-down network's parameters to the loss they lead to.
+
+The inner loop of the classification environments written once more, without its in-place updates.
+What an update does is the environment's, to rounding; how it is differentiated is chosen for speed
+and for use (see `_Adam`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import one_hot
+from torch.utils.checkpoint import checkpoint
+
+from credit_envs.networks import Inputs, OwnInputs, SharedInputs
+from credit_envs.networks.onednn import tanh
+from credit_envs.tasks import ClassificationTask
+from credit_envs.tasks.classification import Life
+
+Act = Callable[[Tensor, Tensor], Tensor]
+"""Actions for observations `(L, n, 2k)` by parameters `(L, d)`: a top-down policy's `act`."""
+
+_MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
+_MOMENTUM = 0.9
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+class Unroll:
+    """Trains L perceptrons, each in a life of its own, within autograd's graph.
+
+    One update, with credits c of the top-down network for the forward pass before it, is
+
+        ΔW = mean_n( (c ⊙ f′(a)) [x; 1]ᵀ ),   ΔW ← ΔW · min(1, max_grad_norm/|ΔW|),
+
+    and the inner optimiser's step. All of it is differentiated (backpropagation through learning:
+    Andrychowicz et al., "Learning to learn by gradient descent by gradient descent", 2016).
+
+    Memory grows with the number of updates, by all that an update computes, or with
+    `recompute=True` by weights and moments alone; activities are then computed twice.
+
+    Args:
+        task: a classification task of perceptrons with a credit for each neuron.
+        act: the top-down network.
+        num_updates: M.
+        credit_scale: credits are actions times this.
+        recompute: recompute each update when differentiating it (gradient checkpointing).
+        smoothing: see `_Adam`.
+
+    Attributes:
+        num_updates: M.
+        learning_rate: the task's.
+    """
+
+    def __init__(
+        self,
+        task: ClassificationTask,
+        act: Act,
+        num_updates: int,
+        credit_scale: float,
+        *,
+        recompute: bool = False,
+        smoothing: float = 1e-8,
+    ) -> None:
+        self._task = task
+        self._act = act
+        self.num_updates = num_updates
+        self.learning_rate = task.settings.learning_rate
+        self._credit_scale = credit_scale
+        self._recompute = recompute
+        self._smoothing = smoothing
+        self._units = [*task.settings.hidden_sizes, task.num_classes]
+
+    def losses(self, seeds: Sequence[int], beta: Tensor, learning_rate: Tensor) -> Tensor:
+        """Mean cross-entropy after the last update in each life, in nats, shape `(L,)`.
+
+        On the images held out in the life where the task's loss is on these, else on those that
+        are trained on.
+
+        Args:
+            seeds: of the lives.
+            beta: parameters of the top-down network in each life, `(L, d)`.
+            learning_rate: of the inner optimiser in each life, `(L,)`.
+        """
+        lives = [self._task.draw_life(seed) for seed in seeds]
+        inputs, labels = self._samples(lives)
+        initial = [
+            torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)
+        ]
+        weights = [inputs.kept(initial[0]), *initial[1:]]
+        count = _MOMENTS[self._task.settings.optimizer]
+        state = weights + [torch.zeros_like(weight) for weight in weights * count]
+        for number in range(1, self.num_updates + 1):
+            given = (inputs, labels, number, beta, learning_rate, state)
+            if self._recompute:
+                state = checkpoint(self._update, *given, use_reentrant=False)
+            else:
+                state = self._update(*given)
+        weights = state[: len(weights)]
+        if not len(lives[0].held_out):
+            return _cross_entropy(_forward(weights, inputs)[1], labels)
+        return self._held_out_losses(lives, [_natural(weights[0], inputs), *weights[1:]])
+
+    def _samples(self, lives: Sequence[Life]) -> tuple[Inputs, Tensor]:
+        """What the lives train on: inputs, and one-hot labels `(L, classes, n)`."""
+        indices = [life.indices for life in lives]
+        if len(indices) > 1:
+            return self._own(indices)
+        inputs = SharedInputs(self._task.standardise(self._task.dataset.x_train[indices[0]]))
+        return inputs, self._labels([indices[0][inputs.sample_order.cpu().numpy()]])
+
+    def _own(self, indices: Sequence[Any]) -> tuple[OwnInputs, Tensor]:
+        """Images of every life, with the features in their own order, and one-hot labels."""
+        images = self._task.dataset.x_train
+        samples = [self._task.standardise(images[own]) for own in indices]
+        features, columns = samples[0].shape
+        inputs = OwnInputs(len(samples), features, columns, samples[0])
+        for place, own in enumerate(samples):
+            inputs.samples[place] = own
+        return inputs, self._labels(indices)
+
+    def _labels(self, indices: Sequence[Any]) -> Tensor:
+        task = self._task
+        labels = torch.stack([torch.from_numpy(task.dataset.y_train[own]) for own in indices])
+        hot = one_hot(labels.to(task.device), task.num_classes).transpose(1, 2)
+        return hot.to(task.standardise(task.dataset.x_train[:1]).dtype)
+
+    def _held_out_losses(self, lives: Sequence[Life], weights: Sequence[Tensor]) -> Tensor:
+        inputs, labels = self._own([life.held_out for life in lives])
+        return _cross_entropy(_forward(weights, inputs)[1], labels)
+
+    def _update(
+        self,
+        inputs: Inputs,
+        labels: Tensor,
+        number: int,
+        beta: Tensor,
+        learning_rate: Tensor,
+        state: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Weights and moments after update `number`, counted from 1."""
+        weights = list(state[: len(self._units)])
+        hidden, log_probabilities = _forward(weights, inputs)
+        probabilities = log_probabilities.exp()
+        observation = torch.cat([probabilities, labels], dim=1).transpose(1, 2)
+        action = self._act(observation, beta).transpose(1, 2)
+        *credits, output_credit = torch.split(action, self._units, dim=1)
+        errors = [credit * (1 - post**2) for credit, post in zip(credits, hidden, strict=True)]
+        expected = (probabilities * output_credit).sum(1, keepdim=True)
+        errors.append(probabilities * (output_credit - expected))
+        gradients = self._gradients(inputs, hidden, errors)
+        return self._step(weights, gradients, state[len(weights) :], number, learning_rate)
+
+    def _gradients(
+        self, inputs: Inputs, hidden: Sequence[Tensor], errors: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Hebbian gradients, clipped; shaped like the weights."""
+        scale = self._credit_scale / inputs.num_samples
+        first: Tensor = _apply(_Gradient, errors[0], inputs, scale)
+        gradients = [first]
+        for error, below in zip(errors[1:], hidden, strict=True):
+            products = [torch.bmm(error, below.transpose(1, 2)), error.sum(2, keepdim=True)]
+            gradients.append(torch.cat(products, dim=2) * scale)
+        limit = self._task.settings.max_grad_norm
+        if limit is None:
+            return gradients
+        squared = torch.stack([(gradient**2).sum((1, 2)) for gradient in gradients]).sum(0)
+        # Without the tiny number, a gradient of 0 would have an infinite derivative.
+        norm = (squared + torch.finfo(squared.dtype).tiny).sqrt()
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
+        return [gradient * factor for gradient in gradients]
+
+    def _step(
+        self,
+        weights: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        moments: Sequence[Tensor],
+        number: int,
+        learning_rate: Tensor,
+    ) -> list[Tensor]:
+        """The inner optimiser's: see `credit_envs.networks.optimizers`."""
+        settings = self._task.settings
+        rate = learning_rate.view(-1, 1, 1)
+        if settings.weight_decay:
+            weights = [weight * (1 - rate * settings.weight_decay) for weight in weights]
+        if settings.optimizer == "adam":
+            firsts, seconds = moments[: len(weights)], moments[len(weights) :]
+            layers = zip(weights, gradients, firsts, seconds, strict=True)
+            moved = [_apply(_Adam, *layer, rate, number, self._smoothing) for layer in layers]
+            return [tensor for kind in zip(*moved, strict=True) for tensor in kind]
+        if settings.optimizer == "momentum":
+            layers_of_two = zip(moments, gradients, strict=True)
+            gradients = [_MOMENTUM * velocity + gradient for velocity, gradient in layers_of_two]
+        new = [weight + rate * move for weight, move in zip(weights, gradients, strict=True)]
+        return new + (list(gradients) if moments else [])
+
+
+def _forward(weights: Sequence[Tensor], inputs: Inputs) -> tuple[list[Tensor], Tensor]:
+    """Activities of the hidden layers and log-probabilities, each `(L, units, n)`."""
+    pre: Tensor = _apply(_Product, weights[0], inputs)
+    hidden = []
+    for weight in weights[1:]:
+        post: Tensor = _apply(_Tanh, pre)
+        hidden.append(post)
+        pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], post)
+    return hidden, torch.log_softmax(pre, dim=1)
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    return function.apply(*arguments)  # type: ignore[no-untyped-call]
+
+
+def _cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    return -(log_probabilities * labels).sum(1).mean(1)
+
+
+def _natural(weight: Tensor, inputs: Inputs) -> Tensor:
+    return inputs.natural(weight)
+
+
+class _Product(torch.autograd.Function):
+    """`W [x; 1]`, by the inputs' own products; its adjoint is their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, inputs: Inputs) -> Tensor:
+        ctx.inputs, ctx.shape = inputs, weight.shape
+        # Not detached, for inputs borrow the weights' biases for a while, which would count as a
+        # change of what checkpoints have saved.
+        return inputs.forward(weight.data)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None]:
+        gradient = error.new_empty(ctx.shape)
+        ctx.inputs.gradient(error.contiguous(), 1.0, gradient)
+        return gradient, None
+
+
+class _Gradient(torch.autograd.Function):
+    """`scale · error [x; 1]ᵀ`, by the inputs' own products; its adjoint is their forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, error: Tensor, inputs: Inputs, scale: float) -> Tensor:
+        ctx.inputs, ctx.scale = inputs, scale
+        gradient = error.new_empty(len(error), *inputs.kept_shape(error.shape[1]))
+        inputs.gradient(error.detach().contiguous(), scale, gradient)
+        return gradient
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.inputs.forward(gradient.contiguous()).mul_(ctx.scale), None, None
+
+
+class _Tanh(torch.autograd.Function):
+    """The faster tanh of `credit_envs.networks.onednn`, which autograd does not know."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result = tanh(x.detach())
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        derivative: Tensor = torch.ops.aten.tanh_backward(gradient, result)
+        return derivative
+
+
+class _Adam(torch.autograd.Function):
+    """A step of Adam, and its derivative without the poles.
+
+    The step is m̂/(√v̂ + ε), which turns from −1 to 1 within ε around a gradient of 0, so that
+    its derivative there is as large as 1/ε and drowns all others. It is therefore differentiated
+    as if it were m̂/√(v̂ + s), which turns within √s: equal where gradients are larger.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        gradient: Tensor,
+        first: Tensor,
+        second: Tensor,
+        rate: Tensor,
+        number: int,
+        smoothing: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.corrections = 1 - _BETA_1**number, 1 - _BETA_2**number
+        ctx.smoothing = smoothing
+        first = torch.lerp(first, gradient, 1 - _BETA_1)
+        second = (_BETA_2 * second).addcmul_(gradient, gradient, value=1 - _BETA_2)
+        ctx.save_for_backward(gradient, first, second, rate)
+        direction = _direction(first, second, *ctx.corrections)
+        return torch.addcmul(weight, direction, rate), first, second
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight: Tensor, first: Tensor, second: Tensor) -> tuple[Any, ...]:
+        gradient, m, v, rate = ctx.saved_tensors
+        correction_1, correction_2 = ctx.corrections
+        of_rate = None
+        if ctx.needs_input_grad[4]:
+            direction = _direction(m, v, correction_1, correction_2)
+            of_rate = (weight * direction).sum((1, 2), keepdim=True)
+        inverse = (v / correction_2).add_(ctx.smoothing).rsqrt_()
+        through = (weight * rate).mul_(inverse).div_(correction_1)
+        of_first = first + through
+        of_second = torch.addcmul(
+            second, through.mul_(m), inverse.square_(), value=-0.5 / correction_2
+        )
+        of_gradient = (gradient * of_second).mul_(2 * (1 - _BETA_2))
+        of_gradient.add_(of_first, alpha=1 - _BETA_1)
+        return (
+            weight,
+            of_gradient,
+            of_first.mul_(_BETA_1),
+            of_second.mul_(_BETA_2),
+            of_rate,
+            None,
+            None,
+        )
+
+
+def _direction(first: Tensor, second: Tensor, correction_1: float, correction_2: float) -> Tensor:
+    """m̂/(√v̂ + ε)."""
+    denominator = (second / correction_2).sqrt_().add_(_EPSILON).mul_(correction_1)
+    return first / denominator

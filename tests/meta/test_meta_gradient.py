@@ -1,0 +1,161 @@
+"""Meta-gradients: the step against its definition, exact resumption, and what is refused."""
+
+from math import cos, pi
+
+import numpy as np
+import pytest
+import torch
+
+from agents import TDCAPolicy
+from meta import MetaGradient
+from meta.pgpe import PGPE
+
+DIGITS = "CreditAssign-Digits-v0"
+INNER = {
+    "num_samples": 60,
+    "num_updates": 5,
+    "hidden_sizes": (12,),
+    "learning_rate": 0.05,
+    "loss_on": "held-out",
+    "num_held_out": 60,
+    "evaluate_test": False,
+}
+TEACHER = {"hidden_sizes": (12,), "start": "feedback-alignment", "output_scale": 1.0}
+
+
+def small(inner=None, **kwargs) -> MetaGradient:
+    settings = {"seed": 3, "policy_kwargs": TEACHER, **kwargs}
+    return MetaGradient("TDCAPolicy", DIGITS, {**INNER, **(inner or {})}, **settings)
+
+
+def generations(model: MetaGradient, count: int) -> MetaGradient:
+    return model.learn(count * model.timesteps_per_generation, reset_num_timesteps=False)
+
+
+def test_learning_lowers_the_held_out_loss():
+    model = generations(small(anneal_over=60, learning_rate=0.02), 60)
+    losses = -np.array(model.history)[:, 0]
+    assert losses[-15:].mean() < losses[:15].mean() - 0.2
+    assert model.num_timesteps == 60 * 2 * 5
+
+
+def test_a_step_is_adams_on_the_mean_of_clipped_gradients():
+    model = small(lives=3, max_grad_norm=0.01)
+    before, seeds = model.policy.beta.detach().clone(), model.life_seeds
+    (unroll,) = model._unrolls
+    expected = torch.zeros_like(before)
+    fitness = []
+    for seed in seeds:
+        beta = before.clone().requires_grad_()
+        loss = unroll.losses([seed], beta[None], torch.tensor([0.05])).sum()
+        loss.backward()
+        fitness.append(-loss.item())
+        norm = beta.grad.norm()
+        assert norm > 0.01
+        expected += beta.grad * 0.01 / norm / 3
+    generations(model, 1)
+    torch.testing.assert_close(model.policy.beta.grad, expected, rtol=1e-3, atol=1e-7)
+    # The first step of Adam is the sign of the gradient.
+    sure = expected.abs() > 1e-5
+    moved = (model.policy.beta.detach() - before)[sure]
+    torch.testing.assert_close(moved, -0.005 * expected[sure].sign(), rtol=1e-2, atol=1e-5)
+    np.testing.assert_allclose(model.history[0], [np.mean(fitness), max(fitness), np.std(fitness)])
+
+
+def test_lives_differentiated_at_once_are_the_same():
+    one, both = (generations(small(chunk_size=size), 1).policy.beta for size in (1, 2))
+    torch.testing.assert_close(one, both, rtol=1e-3, atol=1e-4)
+
+
+def test_the_start_is_the_policys_own_with_a_little_of_a_random_one():
+    still, moved = small(jitter=0.0).policy, small(jitter=0.1).policy
+    difference = moved.beta - still.beta
+    random = TDCAPolicy(still.observation_space, still.action_space, hidden_sizes=(12,))
+    assert float(difference.detach().std()) == pytest.approx(
+        0.1 * float(random.beta.detach().std()), rel=0.1
+    )
+    assert (still.beta == 0).float().mean() > 0.5
+
+
+def test_the_rate_falls_along_a_half_cosine():
+    model = small(anneal_over=10, anneal_to=0.1, learning_rate=0.02)
+    rates = []
+    for generation in (0, 3, 10, 12):
+        model.generation = generation
+        rates.append(model.initial_rate * model._annealing())
+    middle = 0.02 * (0.1 + 0.9 * (1 + cos(0.3 * pi)) / 2)
+    np.testing.assert_allclose(rates, [0.02, middle, 0.002, 0.002])
+
+
+def test_the_inner_rate_is_learned_if_asked_for():
+    assert generations(small(), 2).inner_learning_rates == (0.05,)
+    (learned,) = generations(small(learn_rate=True), 2).inner_learning_rates
+    assert learned != 0.05
+    assert learned == pytest.approx(0.05, rel=0.05)
+
+
+def test_several_environments():
+    inner = [INNER, {**INNER, "num_samples": 40, "num_updates": 3}]
+    model = MetaGradient("TDCAPolicy", [DIGITS, DIGITS], inner, TEACHER, seed=3)
+    assert model.timesteps_per_generation == 2 * (5 + 3)
+    generations(model, 1)
+    alone = [MetaGradient("TDCAPolicy", DIGITS, own, TEACHER, seed=3) for own in inner]
+    means = [generations(one, 1).history[0][0] for one in alone]
+    assert model.history[0][0] == pytest.approx(np.mean(means), rel=1e-5)
+    with pytest.raises(ValueError, match="rows of the same length"):
+        MetaGradient("TDCAPolicy", [DIGITS, DIGITS], [INNER, {**INNER, "hidden_sizes": (9,)}])
+
+
+@pytest.mark.parametrize("settings", [{"learn_rate": True}, {"recompute": True}])
+def test_resuming_is_exact(settings, tmp_path):
+    whole = generations(small(anneal_over=6, **settings), 6)
+    generations(small(anneal_over=6, **settings), 3).save(tmp_path / "model")
+    resumed = generations(MetaGradient.load(tmp_path / "model"), 3)
+    assert torch.equal(whole.policy.beta, resumed.policy.beta)
+    assert whole.inner_learning_rates == resumed.inner_learning_rates
+    assert whole.history == resumed.history
+    assert whole.num_timesteps == resumed.num_timesteps
+
+
+def test_a_life_that_diverges_moves_nothing(monkeypatch):
+    model = small()
+    before = model.policy.beta.detach().clone()
+    (unroll,) = model._unrolls
+    losses = unroll.losses
+    monkeypatch.setattr(unroll, "losses", lambda *given: losses(*given) * float("nan"))
+    generations(model, 1)
+    assert torch.equal(model.policy.beta, before)
+
+
+def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
+    path = tmp_path / "model.zip"
+    PGPE("TDCAPolicy", "CreditAssign-Gaussian-v0", population_size=2).save(path)
+    with pytest.raises(ValueError, match="cannot be continued"):
+        MetaGradient.load(path)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"lives": 0}, "lives"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"anneal_over": 0}, "anneal_over"),
+        ({"anneal_to": 2.0}, "anneal_to"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm"),
+        ({"jitter": -0.1}, "jitter"),
+        ({"chunk_size": 0}, "chunk_size"),
+        ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),
+        ({"inner": {"credit": "groups", "credit_groups": 3}}, 'credit="groups": use PGPE'),
+        ({"inner": {"architecture": "cnn", "hidden_sizes": (2, 8)}}, 'architecture="cnn"'),
+    ],
+)
+def test_refusals(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small(**kwargs)
+
+
+def test_refuses_other_tasks_and_policies():
+    with pytest.raises(ValueError, match="has another task: use PGPE"):
+        MetaGradient("TDCAPolicy", "CreditAssign-Gaussian-v0")
+    with pytest.raises(ValueError, match="by its id"):
+        MetaGradient("TDCAPolicy", object())
