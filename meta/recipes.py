@@ -212,12 +212,12 @@ RECIPES: Mapping[str, Recipe] = {
         generations=200,
         # Steadier with the products that tell what actions do, though a drift would be enough.
         policy_kwargs={"hidden_size": 8, "state_size": 3},
-        pgpe_kwargs=_SWING,
+        learner_kwargs=_SWING,
     ),
     "CreditAssign-ReversedPendulum-v0": Recipe(
         generations=600,
         policy_kwargs={"hidden_size": 16, "state_size": 3},
-        pgpe_kwargs=_SWING | {"task_fitness": "worst"},
+        learner_kwargs=_SWING | {"task_fitness": "worst"},
     ),
 }
 """Recipes of PGPE by environment."""
