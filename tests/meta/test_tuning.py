@@ -187,6 +187,7 @@ def test_backprop_alone_is_regularised(monkeypatch):
         "DFA": 0.0,
         "DRTP": 0.0,
         "DeepAGREL": 0.0,
+        "DeepAGREL, ε = 1": 0.0,
         "Kaiming BP, Adam": 0.01,
         "zero BP, Adam": 0.01,
     }
