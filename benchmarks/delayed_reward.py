@@ -9,11 +9,13 @@ is the accuracy on test images in %. As all states of waiting look alike, values
 one to the next: the answer has to be remembered, by tags or by returns over as many steps.
 
 Two controls tell what tags are for: λ = 0, where only the last action learns, and γ = 0, where
-only the reward of the moment counts. Digits need tags; CartPole does not: what a network without
-biases learns of the last moment before a failure holds for all states that lean the same way, so
-even γ = 0 may do. All have the best settings of a grid, by their mean over the
-first 20,000 steps with another seed (and on validation images). Scores are without exploration,
-mean ± standard deviation over seeds; seconds are CPU seconds of learning, on one thread.
+only the reward of the moment counts. Digits need tags. CartPole does not: its states tell all, so
+values come back from state to state; and what a network without biases learns of the last moment
+before a failure holds for all states that lean the same way, so that even γ = 0 may do at times.
+
+All have the best settings of a grid, by their mean over the first 20,000 steps with another seed
+(and on validation images). Scores are without exploration, mean ± standard deviation over seeds;
+seconds are CPU seconds of learning, on one thread.
 """
 
 import sys

@@ -144,7 +144,6 @@ def test_what_skipping_saves(tmp_path: Path) -> None:
     lines = deepagrel_skipping.render(file, 2, 3).splitlines()
     assert lines[2] == "| none | 90.00 (0.00) | 11 (1) | 0 |"
     assert lines[3] == "| 0.1 | 90.00 (0.00) | 6 (0) | 50 |"
-    assert lines[4] == "| 0.2 | – | – | – |"
 
 
 def test_a_damaged_checkpoint_ends_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:
