@@ -269,7 +269,7 @@ def report_in(
         return surface_report(model.policy, env_id)
     own = None
     if not model.resample_lives:
-        own = OwnSubsets(meta_kwargs(run, recipe, env_id), model.life_seeds)
+        own = OwnSubsets(model.meta_training[env_id], model.life_seeds)
     return image_report(
         model.policy,
         "TDCA",

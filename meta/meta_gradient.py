@@ -179,6 +179,18 @@ class MetaGradient(OuterLoop):
             recompute=self.recompute,
         )
 
+    @property
+    def meta_training(self) -> dict[str, Mapping[str, Any]]:
+        """Keyword arguments with which networks were trained, by environment id.
+
+        With the inner learning rate as learned, so that the policy can be used without this.
+        """
+        trained = super().meta_training
+        if not self.learn_rate:
+            return trained
+        pairs = zip(trained.items(), self.inner_learning_rates, strict=True)
+        return {env_id: {**kwargs, "learning_rate": rate} for (env_id, kwargs), rate in pairs}
+
     # ------------------------------------------------------------------ learning
 
     @property

@@ -105,6 +105,11 @@ class OuterLoop(BaseAlgorithm):
         self.observation_space = self.env.observation_space
         self.action_space = self.env.action_space
 
+    @property
+    def meta_training(self) -> dict[str, Mapping[str, Any]]:
+        """Keyword arguments with which networks were trained, by environment id."""
+        return dict(zip(self.env_ids, self.env_kwargs, strict=True))
+
     # ------------------------------------------------------------------ learning
 
     @property

@@ -100,7 +100,7 @@ class Unroll:
         weights = state[: len(weights)]
         if not len(lives[0].held_out):
             return _cross_entropy(_forward(weights, inputs)[1], labels)
-        return self._held_out_losses(lives, [_natural(weights[0], inputs), *weights[1:]])
+        return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
 
     def _samples(self, lives: Sequence[Life]) -> tuple[Inputs, Tensor]:
         """What the lives train on: inputs, and one-hot labels `(L, classes, n)`."""
@@ -124,7 +124,7 @@ class Unroll:
         task = self._task
         labels = torch.stack([torch.from_numpy(task.dataset.y_train[own]) for own in indices])
         hot = one_hot(labels.to(task.device), task.num_classes).transpose(1, 2)
-        return hot.to(task.standardise(task.dataset.x_train[:1]).dtype)
+        return hot.to(task.network.weights[0].dtype)
 
     def _held_out_losses(self, lives: Sequence[Life], weights: Sequence[Tensor]) -> Tensor:
         inputs, labels = self._own([life.held_out for life in lives])
@@ -213,10 +213,6 @@ def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
 def _cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return -(log_probabilities * labels).sum(1).mean(1)
-
-
-def _natural(weight: Tensor, inputs: Inputs) -> Tensor:
-    return inputs.natural(weight)
 
 
 class _Product(torch.autograd.Function):

@@ -96,7 +96,7 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         "parameters": len(model.policy.beta),
         "generations": model.generation,
         **({"population_size": model.population_size} if isinstance(model, PGPE) else {}),
-        "meta_training": dict(zip(model.env_ids, model.env_kwargs, strict=True)),
+        "meta_training": model.meta_training,
         "results": json.loads(results.read_text()),
     }
     with atomic_path(folder / f"{name}.safetensors") as unfinished:

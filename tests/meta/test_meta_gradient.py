@@ -89,7 +89,9 @@ def test_the_rate_falls_along_a_half_cosine():
 
 def test_the_inner_rate_is_learned_if_asked_for():
     assert generations(small(), 2).inner_learning_rates == (0.05,)
-    (learned,) = generations(small(learn_rate=True), 2).inner_learning_rates
+    model = generations(small(learn_rate=True), 2)
+    (learned,) = model.inner_learning_rates
+    assert model.meta_training == {DIGITS: {**INNER, "learning_rate": learned}}
     assert learned != 0.05
     assert learned == pytest.approx(0.05, rel=0.05)
 
