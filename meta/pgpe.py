@@ -6,6 +6,7 @@ sampling; TDCA, supplement, Eq. 3–7.
 
 import time
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -53,6 +54,8 @@ class PGPE(OuterLoop):
         resample_lives: draw new lives every generation; otherwise always the same.
         task_fitness: over several tasks or environments, fitness is the "mean" or that of the
             "worst".
+        worst_lives: share of each task's lives that count, the worst of them; 1.0 counts all. Less
+            leads out of rules that serve most lives well and the others not at all.
         stdev_init: initial standard deviation σ of every parameter.
         stdev_learning_rate: rate of σ's adaptation; 0 keeps it fixed.
         stdev_max_change: most that σ changes in a generation, as a fraction of it.
@@ -87,6 +90,7 @@ class PGPE(OuterLoop):
         lives: int = 1,
         resample_lives: bool = True,
         task_fitness: TaskFitness = "mean",
+        worst_lives: float = 1.0,
         stdev_init: float = 0.1,
         stdev_learning_rate: float = 0.1,
         stdev_max_change: float = 0.2,
@@ -108,6 +112,9 @@ class PGPE(OuterLoop):
                 f"population_size={population_size} must be even: candidates come in pairs"
             )
         require_one_of("task_fitness", task_fitness, get_args(TaskFitness))
+        require_positive("worst_lives", worst_lives)
+        if worst_lives > 1:
+            raise ValueError(f"worst_lives={worst_lives!r} is a share of lives: at most 1.0")
         require_positive("stdev_init", stdev_init)
         require_positive("center_learning_rate", center_learning_rate)
         require_one_of("optimizer", optimizer, get_args(CenterOptimizerName))
@@ -137,6 +144,7 @@ class PGPE(OuterLoop):
         )
         self.population_size = population_size
         self.task_fitness: TaskFitness = task_fitness
+        self.worst_lives = worst_lives
         self.stdev_init = stdev_init
         self.stdev_learning_rate = stdev_learning_rate
         self.stdev_max_change = stdev_max_change
@@ -229,11 +237,17 @@ class PGPE(OuterLoop):
         """Fitness of each candidate from its losses `(candidates, environments · lives)`."""
         environments = losses.shape[1] // len(tasks)
         task = np.concatenate([np.array(tasks) + e * len(tasks) for e in range(environments)])
-        by_task = np.stack([-losses[:, task == which].mean(1) for which in np.unique(task)])
+        by_task = np.stack([self._of_lives(-losses[:, task == which]) for which in np.unique(task)])
         fitness: NDArray[np.float64] = (
             by_task.min(0) if self.task_fitness == "worst" else by_task.mean(0)
         )
         return fitness
+
+    def _of_lives(self, fitness: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fitness of each candidate in one task from that of each life, `(candidates, lives)`."""
+        count = ceil(self.worst_lives * fitness.shape[1])
+        worst: NDArray[np.float64] = np.sort(fitness, axis=1)[:, :count].mean(1)
+        return worst
 
     def _update(self, generation: Generation, fitness: NDArray[np.float64]) -> None:
         utility = torch.from_numpy(centred_ranks(fitness)).float()

@@ -100,14 +100,14 @@ def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, A
     replay = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)
     table.caption = (
         f"replayed in Gymnasium's {replay.gymnasium_id}: {_spread(replay.replayed)} after the "
-        f"last update, the same return in {replay.same} of {len(seeds)} lives"
+        f"last update, no life's return further than {replay.largest_difference:.1g} from here"
     )
     results = {
         "lives": len(seeds),
         "conditions": evaluation.to_json(),
         "replayed_in_gymnasium": {
             "mean": float(replay.replayed.mean()),
-            "same_return": replay.same,
+            "largest_difference": replay.largest_difference,
         },
     }
     return Report(table, results, {"controls.png": figure})

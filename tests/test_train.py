@@ -62,8 +62,10 @@ def test_timesteps_are_generations_in_other_words(tmp_path):
     assert torch.equal(final_beta(one), final_beta(other))
 
 
-def test_control_shows_the_four_conditions(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["CartPole", "Pendulum", "ReversedPendulum"])
+def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
+    arguments += ["--env", f"CreditAssign-{name}-v0"]
     assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=20"]) == train.DONE
     printed = capsys.readouterr().out
     for condition in ("normal", "constant", "shuffled", "frozen"):
@@ -72,6 +74,8 @@ def test_control_shows_the_four_conditions(tmp_path, capsys):
     frozen = results["conditions"]["frozen"]["episode_return"]["mean"]
     assert len(frozen) == 2
     assert results["lives"] == 256
+    assert f"Gymnasium's {name.removeprefix('Reversed')}-v1" in printed
+    assert results["replayed_in_gymnasium"]["largest_difference"] < 0.001
 
 
 @pytest.mark.parametrize(("agent", "at_least"), [("dfa", 0.6), ("fa", 0.6), ("deepagrel", 0.3)])

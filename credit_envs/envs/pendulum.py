@@ -131,8 +131,8 @@ class ReversedPendulumVectorEnv(PendulumVectorEnv):
     ## Description
     As `CreditAssign-Pendulum-v0`, but in every second life, by chance, the torque is −2·tanh of
     the agent's output. Nothing in the observation names the variant: it has to be read from how
-    the rod moved. An agent that swings up the rod in one variant swings it up in no life of the
-    other, so only a rule that adapts to what it sees solves this task.
+    the rod moved. An agent that holds the rod up in one variant pushes it over in the other, so
+    only a rule that adapts to what it sees solves this task.
 
     ## Action Space
     As in `CreditAssign-Pendulum-v0`.

@@ -87,6 +87,16 @@ def test_worst_task_fitness():
     np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-3.5, -2.0])
 
 
+def test_only_the_worst_lives_count():
+    """The worst half, rounded up, of each task's."""
+    model = small(worst_lives=0.5)
+    losses = np.array([[1.0, 5.0, 3.0, 2.0, 1.0], [2.0, 2.0, 2.0, 9.0, 2.0]])
+    tasks = np.array([0, 0, 0, 1, 1])
+    np.testing.assert_allclose(model._fitness(losses, tasks), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2])
+    model.task_fitness = "worst"
+    np.testing.assert_allclose(model._fitness(losses, tasks), [-4.0, -9.0])
+
+
 IMAGES = ["CreditAssign-Digits-v0", "CreditAssign-Images-v0"]
 
 
@@ -241,6 +251,8 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"center_learning_rate": float("nan")}, "center_learning_rate"),
         ({"optimizer": "adan"}, "did you mean 'adam'"),
         ({"task_fitness": "median"}, "task_fitness"),
+        ({"worst_lives": 0.0}, "finite number above 0"),
+        ({"worst_lives": 1.5}, "at most 1.0"),
         ({"anneal_over": 0}, "anneal_over"),
         ({"n_workers": -1}, "n_workers"),
     ],

@@ -27,6 +27,15 @@ def test_surfaces_are_climbed_as_the_card_says(name):
     assert all(result.policy > 0.99 for result in climbs)
 
 
+LEARNED = {
+    "CreditAssign-CartPole-v0": 195,
+    "CreditAssign-ReversedCartPole-v0": 195,
+    "CreditAssign-Pendulum-v0": -170,
+    "CreditAssign-ReversedPendulum-v0": -500,
+}
+"""Mean returns that agents have at least once they have learned."""
+
+
 @pytest.mark.parametrize("name", networks(CONTROL))
 def test_agents_learn_as_the_card_says(name):
     results = zoo.card(name)["results"]
@@ -34,8 +43,9 @@ def test_agents_learn_as_the_card_says(name):
     evaluation = evaluate(load(name), results["config"]["env"], seeds, conditions=["normal"])
     now = evaluation.conditions["normal"].per_update["episode_return"].mean(0)
     then = results["conditions"]["normal"]["episode_return"]["mean"]
-    np.testing.assert_allclose(now, then, atol=2.0)
-    assert now[-1] > 195
+    # Processors differ in the last bits, and a rod near the top multiplies them.
+    np.testing.assert_allclose(now, then, rtol=0.02, atol=2.0)
+    assert now[-1] > LEARNED[results["config"]["env"]]
 
 
 def networks_for_images() -> list[tuple[str, str]]:
