@@ -5,8 +5,8 @@ and the network that evolution starts from; FA, which is DFA where there is one 
 for the Kaiming start that suits it (from zero weights it would repeat the row of DFA); DeepAGREL,
 also from a Kaiming start, which chooses one answer per image and update and is told only whether
 that was right, by the highest output with ε = 0.02, and by Boltzmann's choice alone with ε = 1.
-"By meta-gradients" is another outer loop, `train.py --outer meta-gradient`. "TrFC" is a network that
-backpropagation has trained on MNIST and that is asked about Fashion-MNIST as it is.
+"By meta-gradients" is another outer loop, `train.py --outer meta-gradient`. "TrFC" is a network
+that backpropagation has trained on MNIST and that is asked about Fashion-MNIST as it is.
 """
 
 import sys
