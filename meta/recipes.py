@@ -162,7 +162,7 @@ _BALANCE = {
     "center_learning_rate": 0.1,
 }
 # One batch of all candidates: the networks are so small that its overhead counts.
-_SWING = _BALANCE | {"population_size": 64, "center_learning_rate": 0.05, "chunk_size": 64}
+_SWING = _BALANCE | {"population_size": 64, "chunk_size": 64}
 _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning_rate": 0.03}
 # Momentum rather than Adam inside: PGPE finds its way at once, where under Adam, whose steps hide
 # the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
@@ -209,15 +209,17 @@ RECIPES: Mapping[str, Recipe] = {
         learner_kwargs=_BALANCE | {"task_fitness": "worst"},
     ),
     "CreditAssign-Pendulum-v0": Recipe(
-        generations=200,
-        # Steadier with the products that tell what actions do, though a drift would be enough.
-        policy_kwargs={"hidden_size": 8, "state_size": 3},
-        learner_kwargs=_SWING,
+        generations=600,
+        policy_kwargs={"hidden_size": 8},
+        # A constant torque swings up half of all starts; counting the others leads out of it.
+        learner_kwargs=_SWING | {"lives": 32, "worst_lives": 0.5},
     ),
     "CreditAssign-ReversedPendulum-v0": Recipe(
         generations=600,
         policy_kwargs={"hidden_size": 16, "state_size": 3},
-        learner_kwargs=_SWING | {"task_fitness": "worst"},
+        learner_kwargs=_SWING | {"task_fitness": "worst", "center_learning_rate": 0.05},
+        # Finding out how the motor turns takes a large first change.
+        scored_kwargs={"credit_scale": 3.0, "init_stdev": 0.2},
     ),
 }
 """Recipes of PGPE by environment."""

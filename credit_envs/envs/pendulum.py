@@ -65,8 +65,8 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
     | `num_updates` | 5 | episodes after the first, each with an update before it |
     | `horizon` | 200 | steps in an episode |
     | `hidden_sizes` | `(8,)` | tanh hidden layers of the agent |
-    | `init_stdev` | 0.2 | standard deviation of its initial parameters |
-    | `credit_scale` | 3.0 | largest change of a parameter per update |
+    | `init_stdev` | 0.1 | standard deviation of its initial parameters |
+    | `credit_scale` | 0.5 | largest change of a parameter per update |
     | `gravity` | 10.0 | in m/s²; several, such as `(5, 10, 15)`, make a task of each |
     | `reward_scale` | 0.1 | factor on the rewards, in the observation and of a step |
     | `reward` | `"progress"` | or `"final"` |
@@ -89,8 +89,8 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
         num_updates: int = 5,
         horizon: int = 200,
         hidden_sizes: tuple[int, ...] = (8,),
-        init_stdev: float = 0.2,
-        credit_scale: float = 3.0,
+        init_stdev: float = 0.1,
+        credit_scale: float = 0.5,
         gravity: float | Sequence[float] = 10.0,
         reward_scale: float = 0.1,
         reward: Reward = "progress",
