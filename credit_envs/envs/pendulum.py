@@ -62,7 +62,7 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
     ## Arguments
     | argument | default | meaning |
     |---|---|---|
-    | `num_updates` | 5 | episodes after the first, each with an update before it |
+    | `num_updates` | 6 | episodes after the first, each with an update before it |
     | `horizon` | 200 | steps in an episode |
     | `hidden_sizes` | `(8,)` | tanh hidden layers of the agent |
     | `init_stdev` | 0.1 | standard deviation of its initial parameters |
@@ -86,7 +86,7 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
         self,
         num_envs: int = 1,
         *,
-        num_updates: int = 5,
+        num_updates: int = 6,
         horizon: int = 200,
         hidden_sizes: tuple[int, ...] = (8,),
         init_stdev: float = 0.1,
