@@ -103,6 +103,7 @@ def test_the_table_shows_cells_beside_the_papers(tmp_path: Path) -> None:
         "2.0",
         "94.00 (0.00)",
         "–",
+        "96.00 (1.00)",
         "91.00 (0.00), 2 *(98.33 (0.09))* |",
     ]
     assert lines[3].split(" | ")[5:7] == ["1.0", "–"]
