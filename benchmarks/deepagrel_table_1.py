@@ -2,8 +2,8 @@
 
 Epochs are those to the stopping point, 20 of them without gain. Accuracies are on all test images,
 mean (standard deviation) over seeds, with the weights of the best epoch before and with the last
-ones: the paper does not say which it has. Held-out images are so few that the best epoch is often an
-early one by luck.
+ones: the paper does not say which it has. Held-out images are so few that the best epoch is often
+an early one by luck.
 """
 
 import sys

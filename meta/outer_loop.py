@@ -1,7 +1,6 @@
 """What outer loops share: learning generation by generation, and saving all that it needs."""
 
 import time
-import zipfile
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
+from agents.checkpoints import continuable, require_version, zip_path
 from credit_envs import CreditAssignVectorEnv, __version__
 from credit_envs.checks import require_at_least
 from credit_envs.files import atomic_path
@@ -214,9 +214,7 @@ class OuterLoop(BaseAlgorithm):
             exclude: further attributes to leave out.
             include: attributes to keep that would be left out.
         """
-        target = Path(path)
-        target = target if target.suffix else target.with_suffix(".zip")
-        with atomic_path(target) as unfinished:
+        with atomic_path(zip_path(path)) as unfinished:
             super().save(unfinished, exclude, include)
 
     @classmethod
@@ -239,19 +237,12 @@ class OuterLoop(BaseAlgorithm):
             FileNotFoundError: there is no such file.
             ValueError: the file is incomplete, of another version or of another environment.
         """
-        target = Path(path)
-        target = target if target.suffix else target.with_suffix(".zip")
+        target = zip_path(path)
         adapter = None if env is None else VectorEnvAdapter(env)
-        try:
+        with continuable(target):
             model = super().load(target, env=adapter, device=device, **kwargs)
-            if model.version != __version__:
-                raise ValueError(f"saved by version {model.version}, this is {__version__}")
+            require_version(model.version)
             return model
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{target} cannot be continued here ({error}): it is incomplete, or of another "
-                "version or environment; use another checkpoint, or start again"
-            ) from error
 
 
 def ids_of(env: object) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """What all have in common that learn Q-values by local rules: network, environment, checkpoints."""
 
 import time
-import zipfile
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents.checkpoints import continuable, require_version, zip_path
 from agents.deepagrel.policy import DeepAGRELPolicy, require_discrete
 from agents.vec_env import VectorEnvAdapter
 from credit_envs import __version__
@@ -207,7 +207,7 @@ class LocalLearner(BaseAlgorithm):
         self._generator_state = self.generator.get_state().numpy()
         if self.env is not None:
             self._env_state = _state_of(self.env)
-        with atomic_path(_zip_path(path)) as unfinished:
+        with atomic_path(zip_path(path)) as unfinished:
             super().save(unfinished, exclude, include)
 
     @classmethod
@@ -239,33 +239,22 @@ class LocalLearner(BaseAlgorithm):
             FileNotFoundError: there is no such file.
             ValueError: the file is incomplete, of another version or of another environment.
         """
-        target = _zip_path(path)
+        target = zip_path(path)
         if isinstance(env, VectorEnv):
             env = VectorEnvAdapter(env)
-        try:
+        with continuable(target):
             model = super().load(
                 target, env, device, custom_objects, print_system_info, False, **kwargs
             )
-            if model.version != __version__:
-                raise ValueError(f"saved by version {model.version}, this is {__version__}")
+            require_version(model.version)
             model._take_up(force_reset)
             return model
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{target} cannot be continued here ({error}): it is incomplete, or of another "
-                "version or environment; use another checkpoint, or start again"
-            ) from error
 
     def _take_up(self, force_reset: bool) -> None:
         """Generator and environment where they were when this was saved."""
         self.generator.set_state(torch.from_numpy(self._generator_state))
         if self.env is not None and not _restore(self.env, self._env_state) and force_reset:
             self._last_obs = None
-
-
-def _zip_path(path: str | Path) -> Path:
-    target = Path(path)
-    return target if target.suffix else target.with_suffix(".zip")
 
 
 def _state_of(env: VecEnv | None) -> Any:
