@@ -82,9 +82,9 @@ def test_fitness_is_minus_the_final_loss_of_every_candidate_alone():
 def test_worst_task_fitness():
     model = small(task_fitness="worst")
     losses = np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 2.0]])
-    np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-5.0, -2.0])
+    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-5.0, -2.0])
     model.task_fitness = "mean"
-    np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-3.5, -2.0])
+    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-3.5, -2.0])
 
 
 def test_only_the_worst_lives_count():
@@ -92,9 +92,11 @@ def test_only_the_worst_lives_count():
     model = small(worst_lives=0.5)
     losses = np.array([[1.0, 5.0, 3.0, 2.0, 1.0], [2.0, 2.0, 2.0, 9.0, 2.0]])
     tasks = np.array([0, 0, 0, 1, 1])
-    np.testing.assert_allclose(model._fitness(losses, tasks), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2])
+    np.testing.assert_allclose(
+        model._fitness(model._by_task(losses, tasks)), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2]
+    )
     model.task_fitness = "worst"
-    np.testing.assert_allclose(model._fitness(losses, tasks), [-4.0, -9.0])
+    np.testing.assert_allclose(model._fitness(model._by_task(losses, tasks)), [-4.0, -9.0])
 
 
 IMAGES = ["CreditAssign-Digits-v0", "CreditAssign-Images-v0"]
@@ -135,10 +137,10 @@ def test_several_environments_are_each_as_alone_and_count_alike():
         for env_id, own in zip(IMAGES, kwargs, strict=True)
     ]
     np.testing.assert_allclose(losses, np.concatenate(alone, axis=1), rtol=1e-6)
-    fitness = model._fitness(losses, generation.tasks)
+    fitness = model._fitness(model._by_task(losses, generation.tasks))
     np.testing.assert_allclose(fitness, -sum(own.mean(1) for own in alone) / 2, rtol=1e-6)
     model.task_fitness = "worst"
-    fitness = model._fitness(losses, generation.tasks)
+    fitness = model._fitness(model._by_task(losses, generation.tasks))
     np.testing.assert_allclose(fitness, -np.maximum(*(own.mean(1) for own in alone)), rtol=1e-6)
     assert model.timesteps_per_generation == 6 * 2 * (3 + 2)
 
