@@ -29,6 +29,13 @@ class Curves:
     per_update: Mapping[str, NDArray[np.float64]]
     final: Mapping[str, NDArray[np.float64]]
 
+    def of(self, lives: NDArray[np.bool_]) -> "Curves":
+        """The same of some of the lives, a mask `(lives,)`."""
+        return Curves(
+            {name: values[lives] for name, values in self.per_update.items()},
+            {name: values[lives] for name, values in self.final.items()},
+        )
+
     def last(self, metric: str) -> NDArray[np.float64]:
         """A metric after the last update, `(lives,)`."""
         return self.final[metric] if metric in self.final else self.per_update[metric][:, -1]
@@ -49,6 +56,13 @@ class Evaluation:
     seeds: tuple[int, ...]
     tasks: NDArray[np.int64]
     conditions: Mapping[Condition, Curves] = field(repr=False)
+
+    def of_task(self, task: int) -> "Evaluation":
+        """The same of the lives in one task alone."""
+        mine = self.tasks == task
+        seeds = tuple(seed for seed, own in zip(self.seeds, mine, strict=True) if own)
+        conditions = {name: curves.of(mine) for name, curves in self.conditions.items()}
+        return Evaluation(self.env_id, seeds, self.tasks[mine], conditions)
 
     def to_json(self) -> dict[str, Any]:
         """Mean and standard deviation over lives of every metric, for results files."""

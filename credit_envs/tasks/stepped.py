@@ -113,9 +113,8 @@ class Order(NamedTuple):
 
     def key(self) -> bytes:
         """The same for equal agents that play the same."""
-        arrays = [array for layer in self.network for array in layer]
-        parts = [array.tobytes() for array in (*arrays, self.start)]
-        return b"".join([*parts, str(self.task).encode()])
+        parts = [part.tobytes() for layer in self.network for part in layer]
+        return b"".join([*parts, self.start.tobytes(), str(self.task).encode()])
 
 
 class Episode(NamedTuple):
