@@ -167,9 +167,8 @@ _BALANCE = {
 }
 # One batch of all candidates: the networks are so small that its overhead counts.
 _SWING = _BALANCE | {"population_size": 64, "chunk_size": 64}
-# Few candidates and lives, for steps are slow; all at once, for then what is the same in all of them,
-# the first episode of a life, is played once.
-_PLAYED = _BALANCE | {"population_size": 24, "chunk_size": 24}
+# Few candidates and lives, for steps are slow.
+_PLAYED = _BALANCE | {"population_size": 24}
 _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning_rate": 0.03}
 # Momentum rather than Adam inside: PGPE finds its way at once, where under Adam, whose steps hide
 # the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
@@ -231,6 +230,7 @@ RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-BipedalWalker-v0": Recipe(
         generations=150,
         learner_kwargs=_PLAYED | {"lives": 2},
+        all_cores=True,
         num_lives=32,
     ),
     "CreditAssign-MetaWorld-v0": Recipe(
@@ -239,6 +239,7 @@ RECIPES: Mapping[str, Recipe] = {
         learner_kwargs=_PLAYED | {"lives": 3, "task_fitness": "ranks"},
         meta_kwargs={"starts": "train"},
         scored_kwargs={"starts": "unseen"},
+        all_cores=True,
         num_lives=90,
     ),
 }

@@ -115,7 +115,11 @@ def control_report(
     figures = {"controls.png": control_conditions(evaluation.conditions, metrics[0])}
     for metric in metrics[1:]:
         figures[f"{metric}.png"] = control_conditions(evaluation.conditions, metric)
-    results = {"lives": len(seeds), "conditions": evaluation.to_json()}
+    results = {
+        "env_kwargs": dict(env_kwargs),
+        "lives": len(seeds),
+        "conditions": evaluation.to_json(),
+    }
     if dynamics.names_task:
         results["tasks"] = {name: part.to_json() for name, part in tasks.items()}
     if isinstance(dynamics, BatchedDynamics):

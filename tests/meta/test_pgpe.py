@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents import TDCAPolicy
-from meta.pgpe import PGPE, centred_ranks
+from meta.pgpe import PGPE, centred_ranks, mean_ranks
 from meta.population import usual_chunk_size
 
 INNER = {"num_updates": 10, "credit_scale": 0.5}
@@ -85,6 +85,36 @@ def test_worst_task_fitness():
     np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-5.0, -2.0])
     model.task_fitness = "mean"
     np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-3.5, -2.0])
+
+
+def test_ranks_count_tasks_alike_whatever_their_scale():
+    by_task = np.array([[1.0, 2.0, 3.0, 4.0], [4e6, 3e6, 2e6, 1e6], [0.1, 0.4, 0.3, 0.2]])
+    expected = np.mean([(rankdata(task) - 1) / 3 - 0.5 for task in by_task], axis=0)
+    np.testing.assert_allclose(mean_ranks(by_task), expected)
+    assert mean_ranks(by_task).argmax() == 1
+    assert by_task.mean(0).argmax() == 0
+
+
+def test_the_centre_follows_mean_ranks():
+    """With ranks, losses of one task times a thousand change nothing; with their mean, they do."""
+    env_id = "CreditAssign-MultiGaussian-v0"
+    for fitness, changes in (("ranks", False), ("mean", True)):
+        centres = []
+        for factor in (1.0, 1000.0):
+            model = PGPE(
+                "TDCAPolicy", env_id, INNER, seed=3, task_fitness=fitness, **{**SMALL, "lives": 4}
+            )
+            losses = model._evaluator.losses
+
+            def scaled(generation, chunk, losses=losses, factor=factor):
+                found = losses(generation, chunk)
+                found[:, 1::2] *= factor
+                return found
+
+            model._evaluator.losses = scaled
+            centres.append(generations(model, 2).policy.beta.detach().clone())
+            assert model.history[-1][0] != 0.0
+        assert torch.equal(*centres) != changes
 
 
 def test_only_the_worst_lives_count():
