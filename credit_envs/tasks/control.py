@@ -1,9 +1,9 @@
 """Acting in a control problem: the bottom-up network is an agent's policy (TDCA, Fig. 3a)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
+from credit_envs.checks import require_at_least, require_fraction
 from credit_envs.tasks.task import ResetOptions, Seeds, Task, unique_lives
 
 _STEPS_BETWEEN_CHECKS = 10
@@ -26,7 +27,7 @@ class Dynamics(ABC):
         state_size: numbers the agent sees.
         num_outputs: outputs of the agent's network.
         action_size: numbers that describe an action in the observation's rows.
-        task_names: variants of the problem.
+        task_names: of the tasks, which are variants of the problem.
         state_scale: factors on Gymnasium's observation that bring it to about [−1, 1].
         gymnasium_id: of Gymnasium's own environment with these dynamics.
         state: of the dynamics, float64 `(state, P)`, as Gymnasium's environment holds it.
@@ -50,7 +51,7 @@ class Dynamics(ABC):
 
     @abstractmethod
     def begin(self, start: Tensor, task_index: Tensor) -> None:
-        """Put every agent at its start, `(state, P)`, in its variant of the problem, `(P,)`."""
+        """Put every agent at its start, `(state, P)`, in its task, `(P,)`."""
 
     @abstractmethod
     def see(self, out: Tensor) -> None:
@@ -64,13 +65,41 @@ class Dynamics(ABC):
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
         """Play the actions; rewards and boolean terminations, `(P,)` each."""
 
-    def gymnasium_kwargs(self, task: int) -> dict[str, Any]:
-        """Arguments of Gymnasium's environment for this task."""
-        return {}
+    @abstractmethod
+    def gymnasium_attributes(self, task: int) -> dict[str, float]:
+        """What to set in Gymnasium's environment, unwrapped, to make it this task."""
 
     @abstractmethod
     def gymnasium_action(self, action: NDArray[np.float32], task: int) -> Any:
         """What to do in Gymnasium's environment for the action `(action_size,)` of an agent."""
+
+
+class Variant(NamedTuple):
+    """One task of a control problem."""
+
+    name: str
+    direction: float
+    """1, or −1 where the motor turns the wrong way round."""
+    constants: Mapping[str, float]
+    """Of the dynamics, in SI units."""
+
+
+def variants_of(
+    motors: Sequence[str], constants: Mapping[str, Sequence[float]]
+) -> tuple[Variant, ...]:
+    """Every motor with every combination of the constants; motors change fastest.
+
+    Args:
+        motors: "normal", "reversed" or both.
+        constants: values of each; those that have several stand in the names.
+    """
+    several = [name for name, values in constants.items() if len(values) > 1]
+    variants = []
+    for *values, motor in product(*constants.values(), motors):
+        chosen = dict(zip(constants, values, strict=True))
+        name = ", ".join([motor, *(f"{name} {chosen[name]:g}" for name in several)])
+        variants.append(Variant(name, -1.0 if motor == "reversed" else 1.0, chosen))
+    return tuple(variants)
 
 
 class ControlTask(Task):
@@ -84,6 +113,15 @@ class ControlTask(Task):
         num_networks: P.
         device: where the tensors live.
         reward_scale: factor on the rewards, in the record and in the loss.
+        weight_decay: share of every parameter that is lost with each update, before the credits
+            are added.
+        switch_after: updates after which a life goes on with the next task; None: it never does.
+
+    Attributes:
+        task_index: of the task that each agent plays now, `(P,)`.
+
+    Raises:
+        ValueError: `switch_after` where there is but one task.
     """
 
     lives_together = True
@@ -97,7 +135,20 @@ class ControlTask(Task):
         num_networks: int,
         device: torch.device,
         reward_scale: float = 1.0,
+        weight_decay: float = 0.0,
+        switch_after: int | None = None,
     ) -> None:
+        require_fraction("weight_decay", weight_decay)
+        if switch_after is not None:
+            require_at_least("switch_after", switch_after, 1)
+            if len(dynamics.task_names) < 2:
+                raise ValueError(
+                    f"switch_after={switch_after} needs a second task to go on with, and there is "
+                    f"only {dynamics.task_names[0]!r}; take the environment with a reversed motor, "
+                    "or give several gravities, masses or lengths"
+                )
+        self.weight_decay = weight_decay
+        self.switch_after = switch_after
         self.dynamics = dynamics
         self.horizon = horizon
         super().__init__(num_networks, device)
@@ -150,7 +201,11 @@ class ControlTask(Task):
         return self._rows.permute(2, 0, 1)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
-        self._parameters.add_(action.T, alpha=credit_scale)
+        self._parameters.mul_(1.0 - self.weight_decay).add_(action.T, alpha=credit_scale)
+        if self.switch_after is not None:
+            switching = self._episode == self.switch_after
+            self.task_index[switching] += 1
+            self.task_index %= len(self.task_names)
         self._episode += 1
         self._play(None)
 
@@ -205,13 +260,17 @@ class ControlTask(Task):
         return torch.where(self._parameters.isfinite().all(0), scaled, torch.nan)
 
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
-        return {"episode_return": self.episode_return.clone()}
+        metrics = {"episode_return": self.episode_return.clone()}
+        if self.switch_after is not None:
+            metrics["task"] = torch.tensor(self.task_index)
+        return metrics
 
     def guess_metrics(self) -> dict[str, float]:  # noqa: D102
         return {"episode_return": self.worst_return}
 
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
-        return {"task": self.task_index.copy()}
+        # A task that changes is among the metrics.
+        return {} if self.switch_after is not None else {"task": self.task_index.copy()}
 
 
 def perceptron(layers: Sequence[tuple[Tensor, Tensor]], state: Tensor) -> Tensor:
