@@ -95,10 +95,13 @@ def variants_of(
     """
     several = [name for name, values in constants.items() if len(values) > 1]
     variants = []
-    for *values, motor in product(*constants.values(), motors):
+    for values in product(*constants.values()):
         chosen = dict(zip(constants, values, strict=True))
-        name = ", ".join([motor, *(f"{name} {chosen[name]:g}" for name in several)])
-        variants.append(Variant(name, -1.0 if motor == "reversed" else 1.0, chosen))
+        labels = [f"{name} {chosen[name]:g}" for name in several]
+        variants += [
+            Variant(", ".join([motor, *labels]), -1.0 if motor == "reversed" else 1.0, chosen)
+            for motor in motors
+        ]
     return tuple(variants)
 
 
