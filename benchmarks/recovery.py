@@ -176,8 +176,8 @@ def render(file: ResultsFile, extent: Extent = Extent()) -> str:
             recovery = ", ".join(episodes_to_recover(curve) for curve in curves)
             lines.append([f"{decay:g}", condition, *at_moments, recovery])
     about = (
-        f"Mean return of {extent.lives} fresh lives, mean ± standard deviation over {len(found)} seeds "
-        f"of the outer loop. Made by {makers(found)}."
+        f"Mean return of {extent.lives} fresh lives, mean ± standard deviation over {len(found)} "
+        f"seeds of the outer loop. Made by {makers(found)}."
     )
     return f"{markdown(_HEADER, lines)}\n\n{about}"
 
