@@ -8,6 +8,7 @@ from benchmarks import (
     deepagrel_skipping,
     deepagrel_table_1,
     delayed_reward,
+    recovery,
     table_1,
     table_2,
     table_s1,
@@ -86,6 +87,10 @@ def tdca() -> str:
         f"## Table S4: complexity\n\n`python -m benchmarks.table_s4`\n\n{table_s4.render()}\n"
     )
     parts += [figure(name, title) for name, title in FIGURES.items() if is_drawn(name)]
+    if is_drawn(recovery.NAME):
+        about = (recovery.__doc__ or "").partition("\n\n")[2].strip()
+        picture = figure(recovery.NAME, "Adaptation: the motor turns round in mid-life")
+        parts.append(f"{picture}\n{about}\n\n{recovery.render(ResultsFile(recovery.NAME))}\n")
     return "\n".join(parts)
 
 

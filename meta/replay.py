@@ -85,12 +85,13 @@ def _play(task: ControlTask, dynamics: BatchedDynamics) -> Returns:
             dynamics.gymnasium_id,
             max_episode_steps=task.horizon,
             disable_env_checker=True,
-            **dynamics.gymnasium_kwargs(index),
         )
-        for index in tasks
+        for _ in tasks
     ]
-    for env, start in zip(envs, starts.T.cpu().numpy(), strict=True):
+    for env, index, start in zip(envs, tasks, starts.T.cpu().numpy(), strict=True):
         env.reset()
+        for name, value in dynamics.gymnasium_attributes(index).items():
+            setattr(env.unwrapped, name, value)
         env.unwrapped.state = start.copy()  # type: ignore[attr-defined]
 
     layers, returns = task.layers(), np.zeros(len(envs))

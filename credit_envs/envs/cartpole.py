@@ -1,8 +1,15 @@
 """`CreditAssign-CartPole-v0` and `CreditAssign-ReversedCartPole-v0`."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from credit_envs.checks import require_at_least, require_device, require_positive, require_sizes
+from credit_envs.checks import (
+    require_at_least,
+    require_device,
+    require_numbers,
+    require_positive,
+    require_sizes,
+)
 from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
 from credit_envs.rendering import Frame, History, cart_pole_strobe, draw_panels, learning_curve
 from credit_envs.tasks.cartpole import STATE_SCALE, CartPole
@@ -42,14 +49,19 @@ class CartPoleVectorEnv(CreditAssignVectorEnv):
     ## Starting State
     Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode.
     Every episode starts uniformly in ±0.05, like Gymnasium's; the starts follow from the life's
-    seed.
+    seed. Of several tasks each life draws one, by its seed; `reset(options={"task": i})` picks the
+    i-th.
 
     ## Episode End
     Terminated after `num_updates` steps. An agent whose parameters are no longer finite ends its
     life at once, with `info["diverged"]` and the return 0.
 
     ## Information
-    `episode_return` and `diverged` on every step; `task` at reset.
+    `episode_return` and `diverged` on every step; `task` at reset and, with `switch_after`, on
+    every step.
+
+    With `switch_after=k` the episodes up to that after update k are played in the life's first
+    task, the others in the next one (after the last comes the first).
 
     ## Arguments
     | argument | default | meaning |
@@ -59,6 +71,10 @@ class CartPoleVectorEnv(CreditAssignVectorEnv):
     | `hidden_sizes` | `()` | tanh hidden layers of the agent |
     | `init_stdev` | 0.5 | standard deviation of its initial parameters |
     | `credit_scale` | 0.5 | largest change of a parameter per update |
+    | `pole_mass` | 0.1 | in kg; several, such as `(0.05, 0.5)`, make a task of each |
+    | `pole_length` | 0.5 | of half the pole, in m; one or several |
+    | `weight_decay` | 0.0 | share of every parameter that is lost with each update |
+    | `switch_after` | None | updates after which a life goes on with the next task |
     | `reward` | `"progress"` | or `"final"` |
     | `device` | `"cpu"` | where the tensors live |
     | `render_mode` | None | `"rgb_array"`: the cart in its last episode, and the learning curve |
@@ -70,7 +86,7 @@ class CartPoleVectorEnv(CreditAssignVectorEnv):
     * v0: initial version
     """
 
-    variants: ClassVar[tuple[str, ...]] = ("normal",)
+    motors: ClassVar[tuple[str, ...]] = ("normal",)
 
     def __init__(
         self,
@@ -81,6 +97,10 @@ class CartPoleVectorEnv(CreditAssignVectorEnv):
         hidden_sizes: tuple[int, ...] = (),
         init_stdev: float = 0.5,
         credit_scale: float = 0.5,
+        pole_mass: float | Sequence[float] = 0.1,
+        pole_length: float | Sequence[float] = 0.5,
+        weight_decay: float = 0.0,
+        switch_after: int | None = None,
         reward: Reward = "progress",
         device: str = "cpu",
         render_mode: str | None = None,
@@ -89,12 +109,19 @@ class CartPoleVectorEnv(CreditAssignVectorEnv):
         require_at_least("horizon", horizon, 1)
         require_positive("init_stdev", init_stdev)
         task = ControlTask(
-            CartPole(self.variants, require_device(device)),
+            CartPole(
+                self.motors,
+                require_numbers("pole_mass", pole_mass),
+                require_numbers("pole_length", pole_length),
+                require_device(device),
+            ),
             horizon,
             require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
             init_stdev,
             num_envs,
             require_device(device),
+            weight_decay=weight_decay,
+            switch_after=switch_after,
         )
         super().__init__(
             task,
@@ -118,7 +145,8 @@ class ReversedCartPoleVectorEnv(CartPoleVectorEnv):
     As `CreditAssign-CartPole-v0`, but in every second life, by chance, the cart is pushed right
     when the agent pushes left. Nothing in the observation names the variant: it has to be read
     from how the cart moved. One fixed change of parameters cannot serve both variants (at most
-    about 105 of 200), so only a rule that adapts to what it sees solves this task.
+    about 105 of 200), so only a rule that adapts to what it sees solves this task. With
+    `switch_after` the motor of every life turns round in the middle of it.
 
     ## Action Space
     As in `CreditAssign-CartPole-v0`.
@@ -130,8 +158,9 @@ class ReversedCartPoleVectorEnv(CartPoleVectorEnv):
     As in `CreditAssign-CartPole-v0`.
 
     ## Starting State
-    As in `CreditAssign-CartPole-v0`; `reset(options={"task": 0 or 1})` picks the variant (0
-    normal, 1 reversed).
+    As in `CreditAssign-CartPole-v0`; `reset(options={"task": 0 or 1})` picks the motor (0 normal,
+    1 reversed). With several masses or lengths there is a task for either motor with each, motors
+    changing fastest.
 
     ## Episode End
     As in `CreditAssign-CartPole-v0`.
@@ -149,7 +178,7 @@ class ReversedCartPoleVectorEnv(CartPoleVectorEnv):
     * v0: initial version
     """
 
-    variants: ClassVar[tuple[str, ...]] = ("normal", "reversed")
+    motors: ClassVar[tuple[str, ...]] = ("normal", "reversed")
 
 
 class CartPoleEnv(CreditAssignEnv):  # noqa: D101

@@ -49,7 +49,7 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
     ## Starting State
     Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode. Every
     episode starts uniformly within ±π from the top and ±1 rad/s, like Gymnasium's; the starts
-    follow from the life's seed. Of several gravities each life draws one, by its seed;
+    follow from the life's seed. Of several tasks each life draws one, by its seed;
     `reset(options={"task": i})` picks the i-th.
 
     ## Episode End
@@ -57,7 +57,11 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
     life at once, with `info["diverged"]` and the worst return there is, −16.27 a step.
 
     ## Information
-    `episode_return`, in Gymnasium's units, and `diverged` on every step; `task` at reset.
+    `episode_return`, in Gymnasium's units, and `diverged` on every step; `task` at reset and, with
+    `switch_after`, on every step.
+
+    With `switch_after=k` the episodes up to that after update k are played in the life's first
+    task, the others in the next one (after the last comes the first).
 
     ## Arguments
     | argument | default | meaning |
@@ -68,6 +72,9 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
     | `init_stdev` | 0.1 | standard deviation of its initial parameters |
     | `credit_scale` | 0.5 | largest change of a parameter per update |
     | `gravity` | 10.0 | in m/s²; several, such as `(5, 10, 15)`, make a task of each |
+    | `mass` | 1.0 | of the rod, in kg; one or several |
+    | `weight_decay` | 0.0 | share of every parameter that is lost with each update |
+    | `switch_after` | None | updates after which a life goes on with the next task |
     | `reward_scale` | 0.1 | factor on the rewards, in the observation and of a step |
     | `reward` | `"progress"` | or `"final"` |
     | `device` | `"cpu"` | where the tensors live |
@@ -80,7 +87,7 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
     * v0: initial version
     """
 
-    variants: ClassVar[tuple[str, ...]] = ("normal",)
+    motors: ClassVar[tuple[str, ...]] = ("normal",)
 
     def __init__(
         self,
@@ -92,6 +99,9 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
         init_stdev: float = 0.1,
         credit_scale: float = 0.5,
         gravity: float | Sequence[float] = 10.0,
+        mass: float | Sequence[float] = 1.0,
+        weight_decay: float = 0.0,
+        switch_after: int | None = None,
         reward_scale: float = 0.1,
         reward: Reward = "progress",
         device: str = "cpu",
@@ -102,13 +112,20 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
         require_positive("init_stdev", init_stdev)
         require_positive("reward_scale", reward_scale)
         task = ControlTask(
-            Pendulum(self.variants, require_numbers("gravity", gravity), require_device(device)),
+            Pendulum(
+                self.motors,
+                require_numbers("gravity", gravity),
+                require_numbers("mass", mass),
+                require_device(device),
+            ),
             horizon,
             require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
             init_stdev,
             num_envs,
             require_device(device),
             reward_scale,
+            weight_decay,
+            switch_after,
         )
         super().__init__(
             task,
@@ -132,7 +149,8 @@ class ReversedPendulumVectorEnv(PendulumVectorEnv):
     As `CreditAssign-Pendulum-v0`, but in every second life, by chance, the torque is −2·tanh of
     the agent's output. Nothing in the observation names the variant: it has to be read from how
     the rod moved. An agent that holds the rod up in one variant pushes it over in the other, so
-    only a rule that adapts to what it sees solves this task.
+    only a rule that adapts to what it sees solves this task. With `switch_after` the motor of
+    every life turns round in the middle of it.
 
     ## Action Space
     As in `CreditAssign-Pendulum-v0`.
@@ -145,9 +163,9 @@ class ReversedPendulumVectorEnv(PendulumVectorEnv):
     As in `CreditAssign-Pendulum-v0`.
 
     ## Starting State
-    As in `CreditAssign-Pendulum-v0`; `reset(options={"task": 0 or 1})` picks the variant (0
-    normal, 1 reversed). With several gravities there is a task for either variant with each,
-    normal and reversed with the first before those with the second.
+    As in `CreditAssign-Pendulum-v0`; `reset(options={"task": 0 or 1})` picks the motor (0
+    normal, 1 reversed). With several gravities or masses there is a task for either motor with
+    each, motors changing fastest.
 
     ## Episode End
     As in `CreditAssign-Pendulum-v0`.
@@ -165,7 +183,7 @@ class ReversedPendulumVectorEnv(PendulumVectorEnv):
     * v0: initial version
     """
 
-    variants: ClassVar[tuple[str, ...]] = ("normal", "reversed")
+    motors: ClassVar[tuple[str, ...]] = ("normal", "reversed")
 
 
 class PendulumEnv(CreditAssignEnv):  # noqa: D101

@@ -1,5 +1,6 @@
 """CartPole for many agents at once, equal to Gymnasium's `CartPole-v1` step by step."""
 
+from collections.abc import Sequence
 from math import pi
 
 import numpy as np
@@ -7,13 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.control import BatchedDynamics
+from credit_envs.tasks.control import BatchedDynamics, variants_of
 
 GRAVITY = 9.8
-POLE_MASS = 0.1
-TOTAL_MASS = 1.1
-HALF_LENGTH = 0.5
-POLE_MASS_LENGTH = POLE_MASS * HALF_LENGTH
+CART_MASS = 1.0
 FORCE = 10.0
 TIME_STEP = 0.02
 POSITION_LIMIT = 2.4
@@ -24,10 +22,13 @@ STATE_SCALE = (1 / 2.4, 1 / 2.0, 1 / 0.21, 1 / 2.0)
 
 
 class CartPole(BatchedDynamics):
-    """Balance a pole on a cart; in some lives the motor may be connected the wrong way round.
+    """Balance a pole on a cart; motor, mass and length of the pole may differ between lives.
 
     Args:
-        variants: "normal", "reversed" or both, from which each life draws one.
+        motors: "normal", "reversed" (the cart is pushed the wrong way) or both.
+        pole_masses: in kg.
+        pole_lengths: half the pole's length, as in Gymnasium, in m.
+        device: where the tensors live.
     """
 
     state_size = 4
@@ -36,14 +37,24 @@ class CartPole(BatchedDynamics):
     state_scale = STATE_SCALE
     gymnasium_id = "CartPole-v1"
 
-    def __init__(self, variants: tuple[str, ...], device: torch.device) -> None:
-        self.task_names = variants
-        directions = [-1.0 if variant == "reversed" else 1.0 for variant in variants]
+    def __init__(
+        self,
+        motors: Sequence[str],
+        pole_masses: Sequence[float],
+        pole_lengths: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        constants = {"pole mass": pole_masses, "pole length": pole_lengths}
+        self._variants = variants_of(motors, constants)
+        self.task_names = tuple(variant.name for variant in self._variants)
         new = torch.zeros(0, dtype=torch.float64, device=device).new_tensor
-        self._push = new(directions) * FORCE / TOTAL_MASS
+        mass, length = (new([v.constants[name] for v in self._variants]) for name in constants)
+        total_mass = mass + CART_MASS
+        self._push = new([v.direction for v in self._variants]) * FORCE / total_mass
+        self._lever = mass * length / total_mass
+        self._inertia = length * 4.0 / 3.0
         self._scale = new(STATE_SCALE)[:, None]
         self._limits = new([POSITION_LIMIT, ANGLE_LIMIT])[:, None]
-        self._inertia = new(HALF_LENGTH * 4.0 / 3.0)
 
     def worst_return(self, horizon: int) -> float:  # noqa: D102
         return 0.0
@@ -54,6 +65,8 @@ class CartPole(BatchedDynamics):
     def begin(self, start: Tensor, task_index: Tensor) -> None:  # noqa: D102
         self.state = start.clone()
         self._agents_push = self._push[task_index]
+        self._agents_lever = self._lever[task_index]
+        self._agents_inertia = self._inertia[task_index]
         self._positions, self._velocities = self.state[0::2], self.state[1::2]
         self._accelerations = torch.empty_like(self._velocities)
         self._reward = torch.ones_like(start[0], dtype=torch.float32)
@@ -73,24 +86,27 @@ class CartPole(BatchedDynamics):
         cosine, sine = angle.cos(), angle.sin()
 
         push = self._agents_push * action[0]
-        push.addcmul_(angular_velocity.square(), sine, value=POLE_MASS_LENGTH / TOTAL_MASS)
+        push.addcmul_(angular_velocity.square().mul_(self._agents_lever), sine)
         torque = sine.mul_(GRAVITY).addcmul_(cosine, push, value=-1.0)
-        inertia = torch.addcmul(
-            self._inertia, cosine, cosine, value=-HALF_LENGTH * POLE_MASS / TOTAL_MASS
-        )
+        lever = cosine * self._agents_lever
+        inertia = torch.addcmul(self._agents_inertia, lever, cosine, value=-1.0)
         torch.div(torque, inertia, out=angular_acceleration)
-        torch.addcmul(
-            push,
-            angular_acceleration,
-            cosine,
-            value=-POLE_MASS_LENGTH / TOTAL_MASS,
-            out=acceleration,
-        )
+        torch.addcmul(push, angular_acceleration, lever, value=-1.0, out=acceleration)
         self._positions.add_(self._velocities, alpha=TIME_STEP)
         self._velocities.add_(self._accelerations, alpha=TIME_STEP)
 
         has_left, has_fallen = self._positions.abs() > self._limits
         return self._reward, has_left.logical_or_(has_fallen)
 
+    def gymnasium_attributes(self, task: int) -> dict[str, float]:  # noqa: D102
+        constants = self._variants[task].constants
+        mass, length = constants["pole mass"], constants["pole length"]
+        return {
+            "masspole": mass,
+            "length": length,
+            "total_mass": mass + CART_MASS,
+            "polemass_length": mass * length,
+        }
+
     def gymnasium_action(self, action: NDArray[np.float32], task: int) -> int:  # noqa: D102
-        return int((action[0] > 0) != (self.task_names[task] == "reversed"))
+        return int(action[0] * self._variants[task].direction > 0)

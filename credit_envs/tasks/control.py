@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
+from credit_envs.checks import require_at_least, require_fraction
 from credit_envs.tasks.task import ResetOptions, Seeds, Task, unique_lives
 
 _STEPS_BETWEEN_CHECKS = 10
@@ -27,8 +28,8 @@ class Dynamics(ABC):
         state_size: numbers the agent sees.
         num_outputs: outputs of the agent's network.
         action_size: numbers that describe an action in the observation's rows.
-        task_names: variants of the problem.
-        names_task: whether rows hold the one-hot id of the variant.
+        task_names: of the tasks, which are variants of the problem.
+        names_task: whether rows hold the one-hot id of the task.
         worst_metrics: what `play` measures, each with its value for an agent that diverged.
     """
 
@@ -101,7 +102,7 @@ class BatchedDynamics(Dynamics):
 
     @abstractmethod
     def begin(self, start: Tensor, task_index: Tensor) -> None:
-        """Put every agent at its start, `(state, P)`, in its variant of the problem, `(P,)`."""
+        """Put every agent at its start, `(state, P)`, in its task, `(P,)`."""
 
     @abstractmethod
     def see(self, out: Tensor) -> None:
@@ -143,13 +144,44 @@ class BatchedDynamics(Dynamics):
         rows[..., others] = kept
         return {}
 
-    def gymnasium_kwargs(self, task: int) -> dict[str, Any]:
-        """Arguments of Gymnasium's environment for this task."""
-        return {}
+    @abstractmethod
+    def gymnasium_attributes(self, task: int) -> dict[str, float]:
+        """What to set in Gymnasium's environment, unwrapped, to make it this task."""
 
     @abstractmethod
     def gymnasium_action(self, action: NDArray[np.float32], task: int) -> Any:
         """What to do in Gymnasium's environment for the action `(action_size,)` of an agent."""
+
+
+class Variant(NamedTuple):
+    """One task of a control problem."""
+
+    name: str
+    direction: float
+    """1, or −1 where the motor turns the wrong way round."""
+    constants: Mapping[str, float]
+    """Of the dynamics, in SI units."""
+
+
+def variants_of(
+    motors: Sequence[str], constants: Mapping[str, Sequence[float]]
+) -> tuple[Variant, ...]:
+    """Every motor with every combination of the constants; motors change fastest.
+
+    Args:
+        motors: "normal", "reversed" or both.
+        constants: values of each; those that have several stand in the names.
+    """
+    several = [name for name, values in constants.items() if len(values) > 1]
+    variants = []
+    for values in product(*constants.values()):
+        chosen = dict(zip(constants, values, strict=True))
+        labels = [f"{name} {chosen[name]:g}" for name in several]
+        variants += [
+            Variant(", ".join([motor, *labels]), -1.0 if motor == "reversed" else 1.0, chosen)
+            for motor in motors
+        ]
+    return tuple(variants)
 
 
 class ControlTask(Task):
@@ -163,6 +195,15 @@ class ControlTask(Task):
         num_networks: P.
         device: where the tensors live.
         reward_scale: factor on the rewards, in the record and in the loss.
+        weight_decay: share of every parameter that is lost with each update, before the credits
+            are added.
+        switch_after: updates after which a life goes on with the next task; None: it never does.
+
+    Attributes:
+        task_index: of the task that each agent plays now, `(P,)`.
+
+    Raises:
+        ValueError: `switch_after` where there is but one task.
     """
 
     lives_together = True
@@ -176,7 +217,20 @@ class ControlTask(Task):
         num_networks: int,
         device: torch.device,
         reward_scale: float = 1.0,
+        weight_decay: float = 0.0,
+        switch_after: int | None = None,
     ) -> None:
+        require_fraction("weight_decay", weight_decay)
+        if switch_after is not None:
+            require_at_least("switch_after", switch_after, 1)
+            if len(dynamics.task_names) < 2:
+                raise ValueError(
+                    f"switch_after={switch_after} needs a second task to go on with, and there is "
+                    f"only {dynamics.task_names[0]!r}; take the environment with a reversed motor, "
+                    "or give several gravities, masses or lengths"
+                )
+        self.weight_decay = weight_decay
+        self.switch_after = switch_after
         self.dynamics = dynamics
         self.horizon = horizon
         super().__init__(num_networks, device)
@@ -233,7 +287,11 @@ class ControlTask(Task):
         return self._rows.permute(2, 0, 1)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
-        self._parameters.add_(action.T, alpha=credit_scale)
+        self._parameters.mul_(1.0 - self.weight_decay).add_(action.T, alpha=credit_scale)
+        if self.switch_after is not None:
+            switching = self._episode == self.switch_after
+            self.task_index[switching] += 1
+            self.task_index %= len(self.task_names)
         self._episode += 1
         self._play(np.arange(self.num_networks))
 
@@ -269,13 +327,16 @@ class ControlTask(Task):
 
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
         measured = {name: values.clone() for name, values in self._measured.items()}
+        if self.switch_after is not None:
+            measured["task"] = torch.tensor(self.task_index)
         return {"episode_return": self.episode_return.clone(), **measured}
 
     def guess_metrics(self) -> dict[str, float]:  # noqa: D102
         return {"episode_return": self.worst_return, **self.dynamics.worst_metrics}
 
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
-        return {"task": self.task_index.copy()}
+        # A task that changes is among the metrics.
+        return {} if self.switch_after is not None else {"task": self.task_index.copy()}
 
     def close(self) -> None:  # noqa: D102
         self.dynamics.close()

@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.control import BatchedDynamics
+from credit_envs.tasks.control import BatchedDynamics, variants_of
 
-GRAVITY = 10.0
 MAX_TORQUE = 2.0
 MAX_SPEED = 8.0
 TIME_STEP = 0.05
@@ -21,15 +20,13 @@ _WORST_REWARD = -(pi**2 + 0.1 * MAX_SPEED**2 + 0.001 * MAX_TORQUE**2)
 
 
 class Pendulum(BatchedDynamics):
-    """Swing up a rod and hold it there; motor and gravity may differ between lives.
+    """Swing up a rod and hold it there; motor, gravity and mass may differ between lives.
 
     Args:
-        variants: "normal", "reversed" (the motor turns the wrong way round) or both.
-        gravities: in m/s²; each life has one of the variants with one of the gravities.
+        motors: "normal", "reversed" (the motor turns the wrong way round) or both.
+        gravities: in m/s².
+        masses: of the rod, in kg.
         device: where the tensors live.
-
-    Attributes:
-        gravities: of each task.
     """
 
     state_size = 3
@@ -39,21 +36,22 @@ class Pendulum(BatchedDynamics):
     gymnasium_id = "Pendulum-v1"
 
     def __init__(
-        self, variants: Sequence[str], gravities: Sequence[float], device: torch.device
+        self,
+        motors: Sequence[str],
+        gravities: Sequence[float],
+        masses: Sequence[float],
+        device: torch.device,
     ) -> None:
-        tasks = [(variant, gravity) for gravity in gravities for variant in variants]
-        several = len(gravities) > 1
-        self.task_names = tuple(
-            f"{variant}, gravity {gravity:g}" if several else variant for variant, gravity in tasks
-        )
-        self.gravities = tuple(gravity for _, gravity in tasks)
-        self._torques = [
-            -MAX_TORQUE if variant == "reversed" else MAX_TORQUE for variant, _ in tasks
-        ]
+        self._variants = variants_of(motors, {"gravity": gravities, "mass": masses})
+        self.task_names = tuple(variant.name for variant in self._variants)
         # Float32 times an action has the action's precision, which matters in `step`.
-        self._torque = torch.tensor(self._torques, dtype=torch.float32, device=device)
-        gravity = torch.tensor(self.gravities, dtype=torch.float64, device=device)
-        self._pull = 1.5 * gravity * TIME_STEP
+        torques = [variant.direction * MAX_TORQUE for variant in self._variants]
+        self._torque = torch.tensor(torques, dtype=torch.float32, device=device)
+        new = torch.zeros(0, dtype=torch.float64, device=device).new_tensor
+        constants = [variant.constants for variant in self._variants]
+        self._pull = 1.5 * new([c["gravity"] for c in constants]) * TIME_STEP
+        gains = [3.0 / c["mass"] for c in constants]
+        self._gain = torch.tensor(gains, dtype=torch.float32, device=device)
 
     def worst_return(self, horizon: int) -> float:  # noqa: D102
         return _WORST_REWARD * horizon
@@ -68,6 +66,7 @@ class Pendulum(BatchedDynamics):
         self._sine = self._angle.sin()
         self._agents_torque = self._torque[task_index]
         self._agents_pull = self._pull[task_index]
+        self._agents_gain = self._gain[task_index]
         self._never = torch.zeros_like(self._angle, dtype=torch.bool)
 
     def see(self, out: Tensor) -> None:  # noqa: D102
@@ -82,7 +81,7 @@ class Pendulum(BatchedDynamics):
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
         """Gymnasium's equations, in its order: the reward is for the state before the step.
 
-        Gymnasium computes 3u and 0.001u² in the precision of the action that it is given, and
+        Gymnasium computes 3u/m and 0.001u² in the precision of the action that it is given, and
         float32 is what its action space holds. So they are here, as actions × torque has the
         precision of the actions. In float64 instead, states come up to 3e-3 apart in 200 steps, for
         a rod near the top multiplies differences.
@@ -93,15 +92,18 @@ class Pendulum(BatchedDynamics):
         cost += torque.square().mul_(0.001)
 
         self._speed.addcmul_(self._agents_pull, self._sine)
-        self._speed.add_(torque.mul_(3.0), alpha=TIME_STEP).clamp_(-MAX_SPEED, MAX_SPEED)
+        self._speed.add_(torque.mul_(self._agents_gain), alpha=TIME_STEP).clamp_(
+            -MAX_SPEED, MAX_SPEED
+        )
         self._angle.add_(self._speed, alpha=TIME_STEP)
         torch.sin(self._angle, out=self._sine)
         return cost.neg_(), self._never
 
-    def gymnasium_kwargs(self, task: int) -> dict[str, float]:  # noqa: D102
-        return {"g": self.gravities[task]}
+    def gymnasium_attributes(self, task: int) -> dict[str, float]:  # noqa: D102
+        constants = self._variants[task].constants
+        return {"g": constants["gravity"], "m": constants["mass"]}
 
     def gymnasium_action(  # noqa: D102
         self, action: NDArray[np.float32], task: int
     ) -> NDArray[np.float32]:
-        return action * np.float32(self._torques[task])
+        return action * np.float32(self._variants[task].direction * MAX_TORQUE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import figure_2, figure_s1, figure_s2, figure_s3
+from benchmarks import figure_2, figure_s1, figure_s2, figure_s3, recovery
 from benchmarks.figure_methods import DFA, TDCA, ZERO, make, rule, top_down
 from benchmarks.figure_s3 import Plane, angle, displacement, first_direction, losses, weights
 from benchmarks.figures import rounded
@@ -100,6 +100,14 @@ def test_top_down_networks_leave_the_images_of_their_meta_training_behind():
     assert kwargs.get("optimizer") == trained.get("optimizer")
 
 
+def test_agents_have_recovered_when_they_are_good_again():
+    curve = np.full(1 + recovery.SWITCH_AFTER + recovery.EPISODES_AFTER, 200.0)
+    curve[recovery.SWITCH_AFTER + 1 :] = 9.0
+    assert recovery.episodes_to_recover(curve) == "> 12"
+    curve[recovery.SWITCH_AFTER + 4 :] = 190.0
+    assert recovery.episodes_to_recover(curve) == "4"
+
+
 COMMANDS = {
     "figure_2": (figure_2.main, []),
     "figure_s1": (
@@ -108,6 +116,7 @@ COMMANDS = {
     ),
     "figure_s2": (figure_s2.main, ["--updates", "2", "--lives", "2"]),
     "figure_s3": (figure_s3.main, ["--updates", "3", "--lives", "2", "--grid", "4"]),
+    "recovery": (recovery.main, []),
 }
 
 

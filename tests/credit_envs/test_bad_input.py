@@ -87,12 +87,21 @@ def test_render_mode(make_vec, env_id):
         ("hidden_sizes", (4, 0), "whole number of at least 1"),
         ("hidden_sizes", "4", "whole number of at least 1"),
         ("init_stdev", -1.0, "finite number above 0"),
+        ("weight_decay", 1.0, "at least 0 and below 1"),
+        ("switch_after", 0, "whole number of at least 1"),
+        ("switch_after", 2, "take the environment with a reversed motor, or give several"),
     ],
 )
 @pytest.mark.parametrize("env_id", [CART, PENDULUM])
 def test_settings_of_control(make, env_id, name, value, message):
     with pytest.raises(ValueError, match=f"{name}=.*{message}"):
         make(env_id, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["pole_mass", "pole_length"])
+def test_settings_of_cartpole(make, name):
+    with pytest.raises(ValueError, match=f"{name}=.*finite number above 0"):
+        make(CART, **{name: (0.1, 0.0)})
 
 
 @pytest.mark.parametrize(
@@ -102,6 +111,7 @@ def test_settings_of_control(make, env_id, name, value, message):
         ("gravity", (10, -1), "finite number above 0"),
         ("gravity", "low", "finite number above 0"),
         ("gravity", (), "at least one number"),
+        ("mass", 0, "finite number above 0"),
         ("reward_scale", 0, "finite number above 0"),
         ("reward_scale", None, "finite number above 0"),
     ],

@@ -13,21 +13,26 @@ BALANCING = np.array([0, 0, 0, 0, 0, 0.3, 0.8, 3, 2, 0], dtype=np.float32)
 """Parameters of a linear agent that pushes where the pole falls."""
 
 
-def gymnasium_cartpole(start):
+def gymnasium_cartpole(start, pole_mass=0.1, pole_length=0.5):
     env = gymnasium.make("CartPole-v1", max_episode_steps=10_000)
     env.reset(seed=0)
-    env.unwrapped.state = tuple(start)
+    cart_pole = env.unwrapped
+    cart_pole.state = tuple(start)
+    cart_pole.masspole, cart_pole.length = pole_mass, pole_length
+    cart_pole.total_mass = cart_pole.masscart + pole_mass
+    cart_pole.polemass_length = pole_mass * pole_length
     return env
 
 
 @pytest.mark.parametrize("variant", ["normal", "reversed"])
-def test_dynamics_equal_gymnasiums(variant):
+@pytest.mark.parametrize(("pole_mass", "pole_length"), [(0.1, 0.5), (0.7, 0.3), (0.02, 1.5)])
+def test_dynamics_equal_gymnasiums(variant, pole_mass, pole_length):
     """States and ends of episodes with random actions, to 1e-9."""
     rng = np.random.default_rng(0)
     episodes = 64
     starts = rng.uniform(-0.05, 0.05, (4, episodes)) * 4
-    dynamics = CartPole((variant,), torch.device("cpu"))
-    dynamics.begin(torch.tensor(starts), torch.zeros(episodes, dtype=torch.long))
+    dynamics = CartPole((variant,), (9.0, pole_mass), (pole_length,), torch.device("cpu"))
+    dynamics.begin(torch.tensor(starts), torch.ones(episodes, dtype=torch.long))
     actions = rng.integers(2, size=(300, episodes))
     states, ended = [], []
     for action in actions:
@@ -36,7 +41,7 @@ def test_dynamics_equal_gymnasiums(variant):
         ended.append(over.clone())
         assert reward.tolist() == [1.0] * episodes
     for i in range(episodes):
-        env = gymnasium_cartpole(starts[:, i])
+        env = gymnasium_cartpole(starts[:, i], pole_mass, pole_length)
         for t, action in enumerate(actions[:, i]):
             push = int(action) if variant == "normal" else 1 - int(action)
             _, reward, terminated, _, _ = env.step(push)

@@ -12,8 +12,8 @@ NORMAL, REVERSED = "CreditAssign-Pendulum-v0", "CreditAssign-ReversedPendulum-v0
 HORIZON = 200
 
 
-def dynamics_of(*variants: str, gravities=(10.0,)) -> Pendulum:
-    return Pendulum(variants, gravities, torch.device("cpu"))
+def dynamics_of(*variants: str, gravities=(10.0,), masses=(1.0,)) -> Pendulum:
+    return Pendulum(variants, gravities, masses, torch.device("cpu"))
 
 
 def play_batched(dynamics, starts, tasks, actions):
@@ -28,10 +28,11 @@ def play_batched(dynamics, starts, tasks, actions):
     return np.array(states), np.array(rewards)
 
 
-def play_gymnasiums(start, torques, **kwargs):
+def play_gymnasiums(start, torques, gravity=10.0, mass=1.0):
     """States `(T, 2)`, rewards and observations of an episode in `Pendulum-v1`."""
-    env = gymnasium.make("Pendulum-v1", **kwargs)
+    env = gymnasium.make("Pendulum-v1", g=gravity)
     env.reset(seed=0)
+    env.unwrapped.m = mass
     env.unwrapped.state = start.copy()
     states, rewards, seen = [], [], []
     for torque in torques:
@@ -45,9 +46,9 @@ def play_gymnasiums(start, torques, **kwargs):
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-@pytest.mark.parametrize("gravity", [10.0, 4.0])
+@pytest.mark.parametrize(("gravity", "mass"), [(10.0, 1.0), (4.0, 1.0), (10.0, 0.6)])
 @pytest.mark.parametrize("variant", ["normal", "reversed"])
-def test_dynamics_equal_gymnasiums(variant, gravity, precision):
+def test_dynamics_equal_gymnasiums(variant, gravity, mass, precision):
     """States and rewards of whole episodes with random actions, to 1e-9.
 
     Some start far outside, turn over many times and reach the largest speed.
@@ -57,13 +58,13 @@ def test_dynamics_equal_gymnasiums(variant, gravity, precision):
     starts = rng.uniform(-1, 1, (2, episodes)) * [[np.pi], [1]] * rng.choice([1, 7], episodes)
     actions = rng.uniform(-1, 1, (HORIZON, episodes)).astype(precision)
     actions[:, :8] = np.sign(actions[:, :8].mean(0))
-    dynamics = dynamics_of(variant, gravities=(gravity,))
+    dynamics = dynamics_of(variant, gravities=(gravity,), masses=(mass,))
     states, rewards = play_batched(dynamics, starts, [0] * episodes, actions)
     assert np.abs(states[:, 1]).max() == MAX_SPEED
     assert np.abs(states[:, 0]).max() > 4 * np.pi
     for i in range(episodes):
         torques = actions[:, i] * precision(2 if variant == "normal" else -2)
-        expected_states, expected_rewards, _ = play_gymnasiums(starts[:, i], torques, g=gravity)
+        expected_states, expected_rewards, _ = play_gymnasiums(starts[:, i], torques, gravity, mass)
         np.testing.assert_allclose(states[:, :, i], expected_states, rtol=0, atol=1e-9)
         np.testing.assert_allclose(rewards[:, i], expected_rewards, rtol=0, atol=1e-9)
 
@@ -161,7 +162,7 @@ def test_an_agent_that_diverges_gets_the_worst_return():
     assert info["episode_return"] == pytest.approx(-worst)
 
 
-def test_several_gravities_are_tasks():
+def test_several_gravities_and_masses_are_tasks():
     env = gymnasium.make_vec(REVERSED, num_envs=4, gravity=(5, 15.0))
     assert env.unwrapped.task.task_names == (
         "normal, gravity 5",
@@ -175,6 +176,8 @@ def test_several_gravities_are_tasks():
     assert len({tuple(rows) for rows in observation[:, 1, :3]}) == 4
     one = gymnasium.make_vec(NORMAL, num_envs=1, gravity=15)
     np.testing.assert_array_equal(one.reset(seed=7)[0][0], observation[2])
+    both = gymnasium.make_vec(NORMAL, num_envs=4, gravity=(5, 15), mass=(0.5, 1))
+    assert both.unwrapped.task.task_names[1] == "normal, gravity 5, mass 1"
 
 
 def test_episodes_start_afresh_and_follow_from_the_life():

@@ -18,10 +18,12 @@ def seeded_policy(env_id: str, kwargs: dict[str, Any]) -> TDCARNNPolicy:
 
 
 @pytest.mark.parametrize("name", ["CartPole", "ReversedCartPole"])
-@pytest.mark.parametrize("hidden_sizes", [(), (5,)])
-def test_returns_in_cartpole_are_the_same(name, hidden_sizes):
+@pytest.mark.parametrize(
+    "settings", [{}, {"hidden_sizes": (5,), "pole_mass": (0.05, 0.8), "pole_length": 0.7}]
+)
+def test_returns_in_cartpole_are_the_same(name, settings):
     env_id = f"CreditAssign-{name}-v0"
-    kwargs = {"hidden_sizes": hidden_sizes, "num_updates": 3, "horizon": 80}
+    kwargs = {"num_updates": 3, "horizon": 80, **settings}
     policy = seeded_policy(env_id, kwargs)
     replay = replay_in_gymnasium(policy, env_id, kwargs, range(40))
     assert replay.gymnasium_id == "CartPole-v1"
@@ -30,8 +32,16 @@ def test_returns_in_cartpole_are_the_same(name, hidden_sizes):
     assert len(set(replay.replayed)) > 5
 
 
+def test_returns_after_the_motor_turned_round_are_the_same():
+    env_id, kwargs = "CreditAssign-ReversedCartPole-v0", {"num_updates": 3, "switch_after": 2}
+    replay = replay_in_gymnasium(seeded_policy(env_id, kwargs), env_id, kwargs, range(40))
+    np.testing.assert_array_equal(replay.batched, replay.replayed)
+
+
 @pytest.mark.parametrize("name", ["Pendulum", "ReversedPendulum"])
-@pytest.mark.parametrize("settings", [{}, {"hidden_sizes": (), "gravity": (6.0, 12.0)}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"hidden_sizes": (), "gravity": (6.0, 12.0), "mass": 0.8}]
+)
 def test_returns_in_pendulum_are_the_same(name, settings):
     env_id = f"CreditAssign-{name}-v0"
     kwargs = {"num_updates": 2, "horizon": 120, "reward_scale": 0.02, **settings}
