@@ -165,14 +165,17 @@ _PENDULUM = [
             "learning_rate": 1e-3,
             "policy_kwargs": {"net_arch": [400, 300]},
         },
-        [{"learning_starts": 100}, {"learning_starts": 400}],
+        [
+            {"learning_starts": 100, "gradient_steps": 2},
+            {"learning_starts": 100, "gradient_steps": 4},
+        ],
         20_000,
         paper="−647",
     ),
     Learner(
         "SAC",
         {"learning_rate": 1e-3},
-        [{}, {"gradient_steps": 2}],
+        [{"gradient_steps": 2}, {"gradient_steps": 4}],
         20_000,
     ),
 ]
@@ -196,7 +199,7 @@ class Extent:
     """
 
     seeds: int = 3
-    tuning_seeds: int = 2
+    tuning_seeds: int = 1
     generations: int | None = None
     marks: Sequence[int] = (1_000, 2_000, 3_000, 5_000, 7_000, *range(10_000, 100_001, 10_000))
 
