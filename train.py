@@ -18,6 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure as LoggedFigure
 from stable_baselines3.common.logger import configure
 
+from credit_envs.workers import WorkerError
 from meta import trials, zoo
 from meta.arguments import Misuse, new_run, parse_arguments, rule_policy, trial_plan
 from meta.baselines import image_split
@@ -45,7 +46,6 @@ from meta.report import (
 )
 from meta.runs import Checkpoint, Run
 from meta.tuning import Split
-from meta.workers import WorkerError
 
 console = Console()
 

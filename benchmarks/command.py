@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from credit_envs.workers import WorkerError
 from meta.command_line import DONE, FAILED, INTERRUPTED
-from meta.workers import WorkerError
 
 
 def exit_code(name: str, work: Callable[[], object]) -> int:

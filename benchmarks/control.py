@@ -32,7 +32,7 @@ from torch import Tensor
 
 import credit_envs
 from agents import TDCARNNPolicy
-from credit_envs.tasks.control import ControlTask, Dynamics, perceptron
+from credit_envs.tasks.control import BatchedDynamics, ControlTask, perceptron
 from credit_envs.tasks.pendulum import MAX_TORQUE
 
 LIVES_PER_CANDIDATE = 16
@@ -109,7 +109,13 @@ def task_of(env: credit_envs.CreditAssignVectorEnv) -> ControlTask:
     return env.task
 
 
-def check_equality(dynamics: Dynamics, episodes: int = 50, horizon: int = 200) -> float:
+def dynamics_of(task: ControlTask) -> BatchedDynamics:
+    """Its dynamics."""
+    assert isinstance(task.dynamics, BatchedDynamics)
+    return task.dynamics
+
+
+def check_equality(dynamics: BatchedDynamics, episodes: int = 50, horizon: int = 200) -> float:
     """Play random actions here and in Gymnasium's; the largest difference of states or rewards."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     starts = np.stack([dynamics.draw_start(rng) for _ in range(episodes)], axis=1)
@@ -182,7 +188,7 @@ def gymnasium_speed(problem: Problem, lives: int, steps: int = 400) -> float:
     lives = min(lives, problem.most)
     task = task_of(make_env(problem, lives, horizon=1))
     task.parameters.copy_(agents(problem, lives))
-    dynamics, layers = task.dynamics, task.layers()
+    dynamics, layers = dynamics_of(task), task.layers()
     env = gymnasium.make_vec(
         dynamics.gymnasium_id, num_envs=lives, vectorization_mode=problem.vectorization
     )
@@ -254,7 +260,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     for name in arguments.env:
-        dynamics = task_of(make_env(PROBLEMS[name], 1)).dynamics
+        dynamics = dynamics_of(task_of(make_env(PROBLEMS[name], 1)))
         difference = check_equality(dynamics)
         print(f"Largest difference from Gymnasium's {dynamics.gymnasium_id}: {difference:.1e}")
         if difference > 1e-9:

@@ -34,6 +34,8 @@ _PAGES: dict[Family, dict[str, tuple[str, dict[str, object]]]] = {
         "ReversedCartPole": ("cartpole:ReversedCartPole", {}),
         "Pendulum": ("pendulum:Pendulum", {}),
         "ReversedPendulum": ("pendulum:ReversedPendulum", {}),
+        "BipedalWalker": ("bipedal_walker:BipedalWalker", {}),
+        "MetaWorld": ("metaworld:MetaWorld", {}),
     },
     "ClassificationBandit": {
         "Digits": ("bandit:Bandit", {"dataset": "Digits", "num_validation": 200}),

@@ -327,6 +327,10 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
     def _with_masks(values: Mapping[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
         return {**values, **{f"_{key}": mask.copy() for key in values}}
 
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free what the garbage collector would not; Gymnasium calls it once, in `close`."""
+        self.task.close()
+
     # ------------------------------------------------------------------ pictures
 
     def _begin_history(self) -> None:
@@ -399,6 +403,10 @@ class CreditAssignEnv(KeywordHelp, gymnasium.Env[FloatArray, FloatArray]):
             raise RuntimeError("this life is over: call reset() before the next step()")
         observation, reward, self._over, info = self.vector.step_first(np.asarray(action)[None])
         return observation, reward, self._over, False, info
+
+    def close(self) -> None:
+        """Free what the garbage collector would not."""
+        self.vector.close()
 
     def render(self) -> NDArray[np.uint8] | None:
         """Where the network is and how it got there, as one RGB image."""

@@ -177,3 +177,33 @@ def pendulum_strobe(history: History) -> Callable[[Any], None]:
         axes.set_aspect("equal")
 
     return panel
+
+
+def hand_path(history: History, scale: float) -> Callable[[Any], None]:
+    """A panel with the hand's and the object's way to the goal in the last episode.
+
+    Args:
+        history: of observations whose rows begin with object − hand and goal − object.
+        scale: factor on these differences.
+    """
+
+    def panel(axes: Axes) -> None:
+        rows = history.observations[-1]
+        thing = -rows[:, 3:6] / scale
+        hand = thing - rows[:, 0:3] / scale
+        axes.plot(hand[:, 1], hand[:, 2], color="tab:blue", label="hand")
+        axes.plot(*hand[-1, 1:], color="tab:blue", marker="o")
+        axes.plot(thing[:, 1], thing[:, 2], color="tab:orange", lw=3, label="object")
+        axes.plot(*thing[-1, 1:], color="tab:orange", marker="s")
+        axes.plot(0, 0, color="tab:green", marker="*", markersize=12, linestyle="", label="goal")
+        success = "done" if history.metrics["success"][-1] else "not done"
+        axes.set(
+            xlim=(-0.8, 0.4),
+            ylim=(-0.3, 0.5),
+            xlabel="y from the goal, m",
+            ylabel="height above the goal, m",
+            title=f"last episode: {success}",
+        )
+        axes.legend()
+
+    return panel

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from agents import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
-from credit_envs.tasks.control import perceptron
+from credit_envs.tasks.control import BatchedDynamics, perceptron
 
 Returns = NDArray[np.float64]
 
@@ -51,26 +51,34 @@ def replay_in_gymnasium(
         env_id: of a control environment.
         env_kwargs: of the environment.
         seeds: lives, dealt to the tasks in turn.
+
+    Raises:
+        ValueError: episodes are played in Gymnasium's environments anyway.
     """
     env = gymnasium.make_vec(env_id, num_envs=len(seeds), **dict(env_kwargs))
     assert isinstance(env, CreditAssignVectorEnv)
     assert isinstance(env.task, ControlTask)
     task = env.task
+    dynamics = task.dynamics
+    if not isinstance(dynamics, BatchedDynamics):
+        raise ValueError(
+            f"{env_id} needs no replay: its episodes are played in Gymnasium's own environments"
+        )
     options = {"task": np.arange(len(seeds)) % len(task.task_names)}
     observation = env.reset_tensors(seeds, **options)
     for _ in range(env.num_updates):
         observation = env.step_tensors(policy.act(observation)).observation
     batched = task.episode_return.cpu().numpy().astype(np.float64)
-    return Replay(task.dynamics.gymnasium_id, batched, _play(task))
+    return Replay(dynamics.gymnasium_id, batched, _play(task, dynamics))
 
 
-def _play(task: ControlTask) -> Returns:
+def _play(task: ControlTask, dynamics: BatchedDynamics) -> Returns:
     """Returns of the agents' present episode, acting in Gymnasium's environment.
 
     The agents act all at once as in the batched environment, so that their outputs are the same to
     the last bit wherever they see the same.
     """
-    dynamics, device = task.dynamics, task.device
+    device = task.device
     starts, tasks = task.episode_starts(), task.task_index.tolist()
     envs = [
         gymnasium.make(

@@ -80,6 +80,8 @@ def small_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str,
             return small_bandit | data
         if name.endswith("Gaussian"):
             return {"num_updates": 4}
+        if name in ("BipedalWalker", "MetaWorld"):
+            return {"num_updates": 3, "horizon": 8}
         if name.endswith(("CartPole", "Pendulum")):
             return {"num_updates": 3, "horizon": 30}
         small: dict[str, Any] = {"num_samples": 12, "num_updates": 3, "hidden_sizes": (6,)}

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.control import Dynamics
+from credit_envs.tasks.control import BatchedDynamics
 
 GRAVITY = 9.8
 POLE_MASS = 0.1
@@ -23,7 +23,7 @@ STATE_SCALE = (1 / 2.4, 1 / 2.0, 1 / 0.21, 1 / 2.0)
 """Brings position, velocity, angle and angular velocity to about [−1, 1]."""
 
 
-class CartPole(Dynamics):
+class CartPole(BatchedDynamics):
     """Balance a pole on a cart; in some lives the motor may be connected the wrong way round.
 
     Args:

@@ -1,8 +1,9 @@
 """Acting in a control problem: the bottom-up network is an agent's policy (TDCA, Fig. 3a)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,38 +16,88 @@ from credit_envs.tasks.task import ResetOptions, Seeds, Task, unique_lives
 
 _STEPS_BETWEEN_CHECKS = 10
 
+Layers = Sequence[tuple[Tensor, Tensor]]
+"""Weights `(outputs, inputs, P)` and biases `(outputs, P)` of P networks, layer by layer."""
+
 
 class Dynamics(ABC):
-    """A control problem played by P agents at once; tensors are `(features, P)`.
-
-    Agents whose episode is over are stepped on with the others, and nothing of it is recorded; but
-    their states must stay finite.
+    """A control problem that P agents play, whole episodes at a time.
 
     Attributes:
         state_size: numbers the agent sees.
         num_outputs: outputs of the agent's network.
         action_size: numbers that describe an action in the observation's rows.
         task_names: variants of the problem.
-        state_scale: factors on Gymnasium's observation that bring it to about [−1, 1].
-        gymnasium_id: of Gymnasium's own environment with these dynamics.
-        state: of the dynamics, float64 `(state, P)`, as Gymnasium's environment holds it.
+        names_task: whether rows hold the one-hot id of the variant.
+        worst_metrics: what `play` measures, each with its value for an agent that diverged.
     """
 
     state_size: int
     num_outputs: int
     action_size: int
     task_names: tuple[str, ...]
-    state_scale: tuple[float, ...]
-    gymnasium_id: str
-    state: Tensor
+    names_task = False
+    worst_metrics: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def worst_return(self, horizon: int) -> float:
         """The return given to an agent whose parameters are no longer finite."""
 
     @abstractmethod
+    def episode_start(self, seed: int, episode: int) -> NDArray[np.float64]:
+        """Some numbers that define where this episode of this life starts."""
+
+    @abstractmethod
+    def play(
+        self,
+        layers: Layers,
+        starts: Tensor,
+        tasks: Tensor,
+        which: NDArray[np.int64],
+        rows: Tensor,
+        reward_scale: float,
+    ) -> dict[str, Tensor]:
+        """One episode of some of the agents.
+
+        Args:
+            layers: of the agents' networks.
+            starts: from `episode_start`, `(numbers, P)`.
+            tasks: variant of the problem, `(P,)`.
+            which: indices of those that play.
+            rows: `(T, features, P)`; for those that play, the first columns get the state, the last
+                ones action, reward and a mask of the steps there were. After them all is 0.
+            reward_scale: factor on the rewards in the rows.
+
+        Returns:
+            What there is to say about these episodes, `(len(which),)` each.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Free what outlives an episode."""
+
+
+class BatchedDynamics(Dynamics):
+    """Dynamics of all agents at once; tensors are `(features, P)`.
+
+    Agents whose episode is over are stepped on with the others, and nothing of it is recorded; but
+    their states must stay finite.
+
+    Attributes:
+        state_scale: factors on Gymnasium's observation that bring it to about [−1, 1].
+        gymnasium_id: of Gymnasium's own environment with these dynamics.
+        state: of the dynamics, float64 `(state, P)`, as Gymnasium's environment holds it.
+    """
+
+    state_scale: tuple[float, ...]
+    gymnasium_id: str
+    state: Tensor
+
+    @abstractmethod
     def draw_start(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """The state in which one episode starts."""
+
+    def episode_start(self, seed: int, episode: int) -> NDArray[np.float64]:  # noqa: D102
+        return self.draw_start(np.random.default_rng([1, seed, episode]))
 
     @abstractmethod
     def begin(self, start: Tensor, task_index: Tensor) -> None:
@@ -63,6 +114,34 @@ class Dynamics(ABC):
     @abstractmethod
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
         """Play the actions; rewards and boolean terminations, `(P,)` each."""
+
+    def play(  # noqa: D102
+        self,
+        layers: Layers,
+        starts: Tensor,
+        tasks: Tensor,
+        which: NDArray[np.int64],
+        rows: Tensor,
+        reward_scale: float,
+    ) -> dict[str, Tensor]:
+        others = np.setdiff1d(np.arange(rows.shape[2]), which)
+        kept = rows[..., others]
+        self.begin(starts, tasks)
+        alive = torch.ones_like(rows[0, 0])
+        rows[:, -1] = 1.0
+        for t, row in enumerate(rows.unbind()):
+            if t % _STEPS_BETWEEN_CHECKS == 0 and not alive.any():
+                rows[t:] = 0.0
+                break
+            state, action = row[: self.state_size], row[-2 - self.action_size : -2]
+            self.see(state)
+            self.act(perceptron(layers, state), action)
+            reward, terminated = self.step(action)
+            torch.mul(reward, reward_scale, out=row[-2])
+            row *= alive
+            alive.masked_fill_(terminated, 0.0)
+        rows[..., others] = kept
+        return {}
 
     def gymnasium_kwargs(self, task: int) -> dict[str, Any]:
         """Arguments of Gymnasium's environment for this task."""
@@ -111,9 +190,12 @@ class ControlTask(Task):
         self.num_parameters = sum(rows * columns for rows, columns in self._shapes)
         self._parameters = torch.zeros(self.num_parameters, num_networks, device=device)
 
-        features = dynamics.state_size + dynamics.action_size + 2
+        num_ids = len(self.task_names) if dynamics.names_task else 0
+        features = dynamics.state_size + num_ids + dynamics.action_size + 2
         self._rows = torch.zeros(horizon, features, num_networks, device=device)
+        self._task_columns = slice(dynamics.state_size, dynamics.state_size + num_ids)
         self.episode_return = torch.zeros(num_networks, device=device)
+        self._measured = {name: self.new_losses() for name in dynamics.worst_metrics}
         self.task_index = np.zeros(num_networks, dtype=np.int64)
         self._seeds = np.zeros(num_networks, dtype=np.int64)
         self._episode = np.zeros(num_networks, dtype=np.int64)
@@ -152,49 +234,29 @@ class ControlTask(Task):
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
         self._parameters.add_(action.T, alpha=credit_scale)
         self._episode += 1
-        self._play(None)
+        self._play(np.arange(self.num_networks))
 
-    def _play(self, which: NDArray[np.int64] | None) -> None:
-        """One episode of every agent; those not in `which` keep the record of their last one."""
-        others = (
-            np.arange(0) if which is None else np.setdiff1d(np.arange(self.num_networks), which)
+    def _play(self, which: NDArray[np.int64]) -> None:
+        """One episode of these agents; the others keep the record of their last one."""
+        tasks = torch.as_tensor(self.task_index, device=self.device)
+        measured = self.dynamics.play(
+            self.layers(), self.episode_starts(), tasks, which, self._rows, self.reward_scale
         )
-        kept = [record[..., others] for record in (self._rows, self.episode_return)]
-        starts = self.episode_starts()
-        self.dynamics.begin(starts, torch.as_tensor(self.task_index, device=self.device))
-        self._run_episode()
-        for record, old in zip((self._rows, self.episode_return), kept, strict=True):
-            record[..., others] = old
+        for name, values in measured.items():
+            self._measured[name][which] = values.to(self.device)
+        if self.dynamics.names_task:
+            one_hot = torch.nn.functional.one_hot(tasks, len(self.task_names)).T
+            self._rows[:, self._task_columns] = one_hot * self._rows[:, -1:]
+        self.episode_return = self._rows[:, -2].sum(0) / self.reward_scale
 
     def episode_starts(self) -> Tensor:
-        """Where this episode of each life starts, `(state, P)`; a function of life and episode."""
+        """Where this episode of each life starts, `(numbers, P)`, by life and episode alone."""
         rows, row = unique_lives(self._seeds, self._episode)
-        starts = [
-            self.dynamics.draw_start(np.random.default_rng([1, seed, episode]))
-            for seed, episode in rows.tolist()
-        ]
+        starts = [self.dynamics.episode_start(seed, episode) for seed, episode in rows.tolist()]
         return torch.as_tensor(np.stack(starts)[row].T.copy(), device=self.device)
 
-    def _run_episode(self) -> None:
-        dynamics, rows, layers = self.dynamics, self._rows, self.layers()
-        seen, acted = dynamics.state_size, dynamics.state_size + dynamics.action_size
-        alive = torch.ones_like(self.episode_return)
-        rows[:, -1] = 1.0
-        for t, row in enumerate(rows.unbind()):
-            if t % _STEPS_BETWEEN_CHECKS == 0 and not alive.any():
-                rows[t:] = 0.0
-                break
-            state, action = row[:seen], row[seen:acted]
-            dynamics.see(state)
-            dynamics.act(perceptron(layers, state), action)
-            reward, terminated = dynamics.step(action)
-            torch.mul(reward, self.reward_scale, out=row[-2])
-            row *= alive
-            alive.masked_fill_(terminated, 0.0)
-        self.episode_return = rows[:, -2].sum(0) / self.reward_scale
-
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights `(outputs, inputs, P)` and biases `(outputs, P)` of the agents' networks."""
+    def layers(self) -> Layers:
+        """Of the agents' networks."""
         lengths = [outputs * inputs for outputs, inputs in self._shapes]
         parts = zip(torch.split(self._parameters, lengths), self._shapes, strict=True)
         layers = [part.view(*shape, self.num_networks) for part, shape in parts]
@@ -205,16 +267,20 @@ class ControlTask(Task):
         return torch.where(self._parameters.isfinite().all(0), scaled, torch.nan)
 
     def metrics(self) -> dict[str, Tensor]:  # noqa: D102
-        return {"episode_return": self.episode_return.clone()}
+        measured = {name: values.clone() for name, values in self._measured.items()}
+        return {"episode_return": self.episode_return.clone(), **measured}
 
     def guess_metrics(self) -> dict[str, float]:  # noqa: D102
-        return {"episode_return": self.worst_return}
+        return {"episode_return": self.worst_return, **self.dynamics.worst_metrics}
 
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
         return {"task": self.task_index.copy()}
 
+    def close(self) -> None:  # noqa: D102
+        self.dynamics.close()
 
-def perceptron(layers: Sequence[tuple[Tensor, Tensor]], state: Tensor) -> Tensor:
+
+def perceptron(layers: Layers, state: Tensor) -> Tensor:
     """Outputs `(num_outputs, P)` of every agent's own network for its own state."""
     *hidden_layers, (last_weight, last_bias) = layers
     for weight, bias in hidden_layers:

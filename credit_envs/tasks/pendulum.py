@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.control import Dynamics
+from credit_envs.tasks.control import BatchedDynamics
 
 GRAVITY = 10.0
 MAX_TORQUE = 2.0
@@ -20,7 +20,7 @@ STATE_SCALE = (1.0, 1.0, 0.5)
 _WORST_REWARD = -(pi**2 + 0.1 * MAX_SPEED**2 + 0.001 * MAX_TORQUE**2)
 
 
-class Pendulum(Dynamics):
+class Pendulum(BatchedDynamics):
     """Swing up a rod and hold it there; motor and gravity may differ between lives.
 
     Args:

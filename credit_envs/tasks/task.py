@@ -107,6 +107,9 @@ class Task(ABC):
     def life_info(self) -> dict[str, NDArray[Any]]:
         """What `info` reports at reset about each network's life, each with P rows."""
 
+    def close(self) -> None:  # noqa: B027
+        """Free what the garbage collector would not."""
+
 
 def unique_lives(*columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct rows of these columns and, for each row, which of them it is."""

@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
+from credit_envs.workers import WorkerError
 from meta.pgpe import PGPE
-from meta.workers import WorkerError, WorkerPool
+from meta.workers import WorkerPool
 
 
 def model_and_pool(num_updates: int) -> tuple[PGPE, WorkerPool]:

@@ -1,0 +1,156 @@
+"""Playing Gymnasium's own environments, which hold one agent each and step one at a time."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from credit_envs.tasks.control import Dynamics, Layers
+from credit_envs.workers import WorkerPool, begin_worker
+
+Network = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Weights `(outputs, inputs)` and biases `(outputs,)` of one agent, layer by layer."""
+Environment = gymnasium.Env[NDArray[Any], NDArray[np.float32]]
+
+
+class SteppedDynamics(Dynamics):
+    """A Gymnasium environment that agents play one after the other, each a whole episode.
+
+    A step of such an environment takes much longer than an agent's network, so nothing is gained
+    by evaluating networks together, and a whole episode is what a worker process is asked for.
+    What an episode is like follows from its start and its agent alone, whoever plays it and
+    whatever was played before: so the number of workers changes no result.
+
+    Metrics are entries of the environment's `info`: an episode's is the largest of its steps'.
+
+    Args:
+        num_workers: processes that play; 0: none but this.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self._pool: WorkerPool[Order, Episode] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Worker processes play by themselves."""
+        return {**vars(self), "_pool": None}
+
+    @abstractmethod
+    def begin(self, start: NDArray[np.float64], task: int) -> tuple[Environment, NDArray[Any]]:
+        """An environment at this start of a variant, and its first observation."""
+
+    @abstractmethod
+    def see(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """What the agent sees of an observation, `(state_size,)`."""
+
+    def play(  # noqa: D102
+        self,
+        layers: Layers,
+        starts: Tensor,
+        tasks: Tensor,
+        which: NDArray[np.int64],
+        rows: Tensor,
+        reward_scale: float,
+    ) -> dict[str, Tensor]:
+        networks = [(weight.cpu().numpy(), bias.cpu().numpy()) for weight, bias in layers]
+        starts_of, task_of = starts.cpu().numpy(), tasks.tolist()
+        orders = [
+            Order(
+                self,
+                [(weight[..., i].copy(), bias[..., i].copy()) for weight, bias in networks],
+                starts_of[:, i],
+                task_of[i],
+                len(rows),
+            )
+            for i in which.tolist()
+        ]
+        episodes = self._play_all(orders)
+        rows[..., which] = 0.0
+        for i, episode in zip(which.tolist(), episodes, strict=True):
+            length = len(episode.rewards)
+            own = rows[:length, :, i]
+            own[:, : self.state_size] = torch.from_numpy(episode.states)
+            own[:, -2 - self.action_size : -2] = torch.from_numpy(episode.actions)
+            own[:, -2] = torch.from_numpy(reward_scale * episode.rewards)
+            own[:, -1] = 1.0
+        return {
+            name: torch.tensor([episode.metrics[name] for episode in episodes])
+            for name in self.worst_metrics
+        }
+
+    def _play_all(self, orders: list["Order"]) -> list["Episode"]:
+        if self.num_workers == 0 or len(orders) == 1:
+            return [play_episode(order) for order in orders]
+        if self._pool is None:
+            self._pool = WorkerPool(play_episode, self.num_workers, begin_worker)
+        return self._pool.map(orders, gymnasium.logger.warn)
+
+    def close(self) -> None:  # noqa: D102
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+class Order(NamedTuple):
+    """One episode to be played."""
+
+    dynamics: SteppedDynamics
+    network: Network
+    start: NDArray[np.float64]
+    task: int
+    horizon: int
+
+
+class Episode(NamedTuple):
+    """One episode of n steps."""
+
+    states: NDArray[np.float32]
+    """That the agent saw, `(n, state_size)`."""
+    actions: NDArray[np.float32]
+    """`(n, action_size)`."""
+    rewards: NDArray[np.float64]
+    """`(n,)`; the last one is NaN if the agent's outputs were no longer finite."""
+    metrics: dict[str, float]
+
+
+def play_episode(order: Order) -> Episode:
+    """Let an agent act until its episode ends, or the horizon comes."""
+    dynamics = order.dynamics
+    env, observation = dynamics.begin(order.start, order.task)
+    states = np.empty((order.horizon, dynamics.state_size), dtype=np.float32)
+    actions = np.empty((order.horizon, dynamics.action_size), dtype=np.float32)
+    rewards = np.empty(order.horizon)
+    metrics = dict.fromkeys(dynamics.worst_metrics, 0.0)
+    length = 0
+    terminated = False
+    while length < order.horizon and not terminated:
+        states[length] = dynamics.see(observation)
+        outputs = forward(order.network, states[length])
+        # Not a number would crash the simulation; elsewhere it shows in the return, and here too.
+        broken = not np.isfinite(outputs).all()
+        actions[length] = 0.0 if broken else np.tanh(outputs)
+        if broken:
+            rewards[length], terminated = np.nan, True
+        else:
+            # Some environments keep the action they are given.
+            action = actions[length].copy()
+            observation, reward, terminated, _, info = env.step(action)
+            rewards[length] = reward
+            for name in metrics:
+                metrics[name] = max(metrics[name], float(info[name]))
+        length += 1
+    return Episode(states[:length], actions[:length], rewards[:length], metrics)
+
+
+def forward(network: Network, state: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Outputs of an agent's network, `(num_outputs,)`."""
+    *hidden_layers, (last_weight, last_bias) = network
+    with np.errstate(over="ignore", invalid="ignore"):
+        for weight, bias in hidden_layers:
+            state = np.tanh(weight @ state + bias)
+        outputs: NDArray[np.float32] = last_weight @ state + last_bias
+    return outputs
