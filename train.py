@@ -264,7 +264,7 @@ def report_in(
     """The report of one environment."""
     kwargs = scored_kwargs(run, recipe)
     if env_id in CONTROL:
-        return control_report(model.policy, env_id, kwargs)
+        return control_report(model.policy, env_id, kwargs, recipe.num_lives)
     if env_id in SURFACES:
         return surface_report(model.policy, env_id)
     own = None

@@ -29,6 +29,13 @@ class Curves:
     per_update: Mapping[str, NDArray[np.float64]]
     final: Mapping[str, NDArray[np.float64]]
 
+    def of(self, lives: NDArray[np.bool_]) -> "Curves":
+        """The same of some of the lives, a mask `(lives,)`."""
+        return Curves(
+            {name: values[lives] for name, values in self.per_update.items()},
+            {name: values[lives] for name, values in self.final.items()},
+        )
+
     def last(self, metric: str) -> NDArray[np.float64]:
         """A metric after the last update, `(lives,)`."""
         return self.final[metric] if metric in self.final else self.per_update[metric][:, -1]
@@ -49,6 +56,13 @@ class Evaluation:
     seeds: tuple[int, ...]
     tasks: NDArray[np.int64]
     conditions: Mapping[Condition, Curves] = field(repr=False)
+
+    def of_task(self, task: int) -> "Evaluation":
+        """The same of the lives in one task alone."""
+        mine = self.tasks == task
+        seeds = tuple(seed for seed, own in zip(self.seeds, mine, strict=True) if own)
+        conditions = {name: curves.of(mine) for name, curves in self.conditions.items()}
+        return Evaluation(self.env_id, seeds, self.tasks[mine], conditions)
 
     def to_json(self) -> dict[str, Any]:
         """Mean and standard deviation over lives of every metric, for results files."""
@@ -82,6 +96,9 @@ def evaluate(
     - "shuffled": each gets those of another life, drawn anew at every update;
     - "frozen": none.
 
+    Where observations name the task, the mean is over the lives of a task, and the exchange among
+    them: constant credits then know the task, and nothing else of the life.
+
     Args:
         policy: chooses the credits.
         env_id: of the environment.
@@ -94,10 +111,9 @@ def evaluate(
         Curves per update with every life apart.
 
     Raises:
-        ValueError: fewer than two lives for a control that mixes them.
+        ValueError: fewer than two lives (of a task, where it is named) for a control that mixes
+            them.
     """
-    if len(seeds) < 2 and {"constant", "shuffled"} & set(conditions):
-        raise ValueError("the constant and shuffled controls mix lives: give at least two seeds")
     env = gymnasium.make_vec(env_id, num_envs=len(seeds), **dict(env_kwargs or {}))
     assert isinstance(env, CreditAssignVectorEnv)
     policy.attach(env)
@@ -105,10 +121,18 @@ def evaluate(
     num_tasks = len(env.task.task_names)
     if num_tasks > 1:
         reset_options.setdefault("task", np.arange(len(seeds)) % num_tasks)
-    curves = {
-        condition: _run(policy, env, seeds, reset_options, condition) for condition in conditions
-    }
     tasks = np.broadcast_to(np.asarray(reset_options.get("task", 0)), len(seeds)).astype(np.int64)
+    alike = tasks if env.task.names_task else np.zeros_like(tasks)
+    fewest = np.unique(alike, return_counts=True)[1].min()
+    if fewest < 2 and {"constant", "shuffled"} & set(conditions):
+        raise ValueError(
+            "the constant and shuffled controls mix lives: give at least two seeds"
+            + (" for each task" if env.task.names_task else "")
+        )
+    curves = {
+        condition: _run(policy, env, seeds, reset_options, condition, alike)
+        for condition in conditions
+    }
     return Evaluation(env_id, tuple(int(seed) for seed in seeds), tasks, curves)
 
 
@@ -118,12 +142,13 @@ def _run(
     seeds: Sequence[int],
     options: Mapping[str, Any],
     condition: Condition,
+    alike: NDArray[np.int64],
 ) -> Curves:
     shuffle = np.random.default_rng(len(seeds))
     observation = env.reset_tensors(seeds, **options)
     metrics = [env.task.metrics()]
     for _ in range(env.num_updates):
-        action = _control(policy.act(observation), condition, shuffle)
+        action = _control(policy.act(observation), condition, shuffle, alike)
         observation = env.step_tensors(action).observation
         metrics.append(env.task.metrics())
     per_update = {
@@ -137,14 +162,21 @@ def _run(
     return Curves(per_update, final)
 
 
-def _control(action: Tensor, condition: Condition, shuffle: np.random.Generator) -> Tensor:
-    """The credits that reach the networks under a condition."""
-    if condition == "constant":
-        return action.mean(0, keepdim=True).expand_as(action)
-    if condition == "shuffled":
-        # A cycle through all lives in random order: nobody keeps their own.
-        order = torch.from_numpy(shuffle.permutation(len(action)))
-        shuffled = torch.empty_like(action)
-        shuffled[order] = action[order.roll(1)]
-        return shuffled
-    return torch.zeros_like(action) if condition == "frozen" else action
+def _control(
+    action: Tensor, condition: Condition, shuffle: np.random.Generator, alike: NDArray[np.int64]
+) -> Tensor:
+    """The credits that reach the networks under a condition; lives with equal `alike` may mix."""
+    if condition == "normal":
+        return action
+    controlled = torch.zeros_like(action)
+    if condition == "frozen":
+        return controlled
+    for group in np.unique(alike):
+        lives = torch.from_numpy(np.flatnonzero(alike == group))
+        if condition == "constant":
+            controlled[lives] = action[lives].mean(0)
+        else:
+            # A cycle through all lives in random order: nobody keeps their own.
+            order = lives[torch.from_numpy(shuffle.permutation(len(lives)))]
+            controlled[order] = action[order.roll(1)]
+    return controlled

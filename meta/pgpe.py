@@ -21,7 +21,7 @@ from meta.outer_loop import OuterLoop, ids_of
 from meta.population import Evaluator, EvaluatorSettings, Generation
 from meta.workers import WorkerPool
 
-TaskFitness = Literal["mean", "worst"]
+TaskFitness = Literal["mean", "worst", "ranks"]
 
 
 class PGPE(OuterLoop):
@@ -53,7 +53,8 @@ class PGPE(OuterLoop):
         lives: lives each candidate is tried on in each environment, dealt to its tasks in turn.
         resample_lives: draw new lives every generation; otherwise always the same.
         task_fitness: over several tasks or environments, fitness is the "mean" or that of the
-            "worst".
+            "worst"; or candidates are compared by the mean of their "ranks" in each, so that
+            tasks count alike whatever the scale of their losses.
         worst_lives: share of each task's lives that count, the worst of them; 1.0 counts all. Less
             leads out of rules that serve most lives well and the others not at all.
         stdev_init: initial standard deviation σ of every parameter.
@@ -211,8 +212,9 @@ class PGPE(OuterLoop):
             losses = np.concatenate(chunks)
         else:
             losses = self._pool.losses(generation, num_chunks, self.logger.warn)
-        fitness = self._fitness(losses, generation.tasks)
-        self._update(generation, fitness)
+        by_task = self._by_task(losses, generation.tasks)
+        fitness = self._fitness(by_task)
+        self._update(generation, mean_ranks(by_task) if self.task_fitness == "ranks" else fitness)
         self._log(time.perf_counter() - started)
         return fitness
 
@@ -233,14 +235,16 @@ class PGPE(OuterLoop):
             return 1.0
         return 1.0 + (self.anneal_to - 1.0) * min(self.generation / self.anneal_over, 1.0)
 
-    def _fitness(self, losses: NDArray[np.float64], tasks: tuple[int, ...]) -> NDArray[np.float64]:
-        """Fitness of each candidate from its losses `(candidates, environments · lives)`."""
+    def _by_task(self, losses: NDArray[np.float64], tasks: tuple[int, ...]) -> NDArray[np.float64]:
+        """Fitness `(tasks, candidates)` from losses `(candidates, environments · lives)`."""
         environments = losses.shape[1] // len(tasks)
         task = np.concatenate([np.array(tasks) + e * len(tasks) for e in range(environments)])
-        by_task = np.stack([self._of_lives(-losses[:, task == which]) for which in np.unique(task)])
-        fitness: NDArray[np.float64] = (
-            by_task.min(0) if self.task_fitness == "worst" else by_task.mean(0)
-        )
+        return np.stack([self._of_lives(-losses[:, task == which]) for which in np.unique(task)])
+
+    def _fitness(self, by_task: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fitness of each candidate from that in each task, `(tasks, candidates)`."""
+        worst = self.task_fitness == "worst"
+        fitness: NDArray[np.float64] = by_task.min(0) if worst else by_task.mean(0)
         return fitness
 
     def _of_lives(self, fitness: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -287,3 +291,9 @@ def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:
     last = counts.cumsum() - 1
     mean_rank = last - (counts - 1) / 2
     return mean_rank[inverse] / (len(fitness) - 1) - 0.5
+
+
+def mean_ranks(by_task: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each candidate's centred ranks in all tasks, from fitness `(tasks, candidates)`."""
+    ranks: NDArray[np.float64] = np.stack([centred_ranks(task) for task in by_task]).mean(0)
+    return ranks

@@ -31,6 +31,8 @@ CONTROL = (
     "CreditAssign-ReversedCartPole-v0",
     "CreditAssign-Pendulum-v0",
     "CreditAssign-ReversedPendulum-v0",
+    "CreditAssign-BipedalWalker-v0",
+    "CreditAssign-MetaWorld-v0",
 )
 BANDITS = (
     "ClassificationBandit-Digits-v0",
@@ -129,6 +131,7 @@ class Recipe:
             in the environment as the user asked for it.
         scored_kwargs: of the environment in meta-training and scoring, unless the user says else.
         all_cores: whether a process per core is worth its start.
+        num_lives: on which the result is scored in control.
     """
 
     generations: int
@@ -138,6 +141,7 @@ class Recipe:
     meta_kwargs: Mapping[str, Any] = field(default_factory=dict)
     scored_kwargs: Mapping[str, Any] = field(default_factory=dict)
     all_cores: bool = False
+    num_lives: int = 256
 
 
 _CLIMB = {"hidden_sizes": (16,), "input_scale": 0.25, "output_scale": 1.0, "squash": "tanh"}
@@ -163,6 +167,8 @@ _BALANCE = {
 }
 # One batch of all candidates: the networks are so small that its overhead counts.
 _SWING = _BALANCE | {"population_size": 64, "chunk_size": 64}
+# Few candidates and lives, for steps are slow.
+_PLAYED = _BALANCE | {"population_size": 24}
 _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning_rate": 0.03}
 # Momentum rather than Adam inside: PGPE finds its way at once, where under Adam, whose steps hide
 # the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
@@ -220,6 +226,21 @@ RECIPES: Mapping[str, Recipe] = {
         learner_kwargs=_SWING | {"task_fitness": "worst", "center_learning_rate": 0.05},
         # Finding out how the motor turns takes a large first change.
         scored_kwargs={"credit_scale": 3.0, "init_stdev": 0.2},
+    ),
+    "CreditAssign-BipedalWalker-v0": Recipe(
+        generations=150,
+        learner_kwargs=_PLAYED | {"lives": 2},
+        all_cores=True,
+        num_lives=32,
+    ),
+    "CreditAssign-MetaWorld-v0": Recipe(
+        generations=120,
+        # Returns in one task are several times those in another.
+        learner_kwargs=_PLAYED | {"lives": 3, "task_fitness": "ranks"},
+        meta_kwargs={"starts": "train"},
+        scored_kwargs={"starts": "unseen"},
+        all_cores=True,
+        num_lives=90,
     ),
 }
 """Recipes of PGPE by environment."""

@@ -13,10 +13,12 @@ from rich.table import Table
 
 from agents import BackpropPolicy, CreditPolicy
 from agents.deepagrel import TrialLearner
+from credit_envs.tasks import ControlTask
+from credit_envs.tasks.control import BatchedDynamics, Dynamics
 from credit_envs.tasks.surfaces import SurfaceTask
 from meta.baselines import image_task, rule_scores
 from meta.climbing import GRID, climb
-from meta.evaluation import evaluate
+from meta.evaluation import Evaluation, evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field, learning_curves
 from meta.replay import replay_in_gymnasium
 from meta.trials import scores
@@ -26,7 +28,6 @@ FRESH_LIFE = 2**40
 """Lives from here on are met by no outer loop, whose own life seeds stay below 2³²."""
 _TUNING_LIFE = FRESH_LIFE + 1000
 
-NUM_CONTROL_LIVES = 256
 NUM_SUBSETS = 5
 _NUM_TUNING_SUBSETS = 3
 
@@ -86,31 +87,79 @@ def joined(reports: Mapping[str, Report]) -> Report:
     return Report(tables, {"environments": results}, figures)
 
 
-def control_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any]) -> Report:
-    """Episode return by update on fresh lives: normal, constant, shuffled and frozen credits."""
-    seeds = fresh_lives(NUM_CONTROL_LIVES)
+def control_report(
+    policy: CreditPolicy,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    num_lives: int,
+) -> Report:
+    """Episodes by update on fresh lives: normal, constant, shuffled and frozen credits.
+
+    Where tasks have names in the observation, each has a table of its own.
+
+    Args:
+        policy: chooses the credits.
+        env_id: of a control environment.
+        env_kwargs: of the environment.
+        num_lives: dealt to the tasks in turn.
+    """
+    seeds = fresh_lives(num_lives)
     evaluation = evaluate(policy, env_id, seeds, env_kwargs)
-    table = Table(title=f"{env_id}: episode return\nmean ± std of {len(seeds)} fresh lives")
-    for column in ("update", *evaluation.conditions):
-        table.add_column(column, justify="right")
-    returns = [curves.per_update["episode_return"] for curves in evaluation.conditions.values()]
-    for update in range(returns[0].shape[1]):
-        table.add_row(str(update), *[_spread(values[:, update]) for values in returns])
-    figure = control_conditions(evaluation.conditions, "episode_return")
-    replay = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)
-    table.caption = (
-        f"replayed in Gymnasium's {replay.gymnasium_id}: {_spread(replay.replayed)} after the "
-        f"last update, no life's return further than {replay.largest_difference:.1g} from here"
-    )
+    dynamics = control_dynamics(env_id, env_kwargs)
+    tasks = {"": evaluation}
+    if dynamics.names_task:
+        names = enumerate(dynamics.task_names)
+        tasks = {name: evaluation.of_task(index) for index, name in names}
+    tables = [_control_table(f"{env_id} {name}".strip(), part) for name, part in tasks.items()]
+    metrics = ["episode_return", *dynamics.worst_metrics]
+    figures = {"controls.png": control_conditions(evaluation.conditions, metrics[0])}
+    for metric in metrics[1:]:
+        figures[f"{metric}.png"] = control_conditions(evaluation.conditions, metric)
     results = {
+        "env_kwargs": dict(env_kwargs),
         "lives": len(seeds),
         "conditions": evaluation.to_json(),
-        "replayed_in_gymnasium": {
+    }
+    if dynamics.names_task:
+        results["tasks"] = {name: part.to_json() for name, part in tasks.items()}
+    if isinstance(dynamics, BatchedDynamics):
+        replay = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)
+        tables[-1].caption = (
+            f"replayed in Gymnasium's {replay.gymnasium_id}: {_spread(replay.replayed)} after the "
+            f"last update, no life's return further than {replay.largest_difference:.1g} from here"
+        )
+        results["replayed_in_gymnasium"] = {
             "mean": float(replay.replayed.mean()),
             "largest_difference": replay.largest_difference,
-        },
-    }
-    return Report(table, results, {"controls.png": figure})
+        }
+    return Report(Group(*tables), results, figures)
+
+
+def control_dynamics(env_id: str, env_kwargs: Mapping[str, Any]) -> Dynamics:
+    """What agents play in a control environment."""
+    task = gymnasium.make_vec(env_id, num_envs=1, **env_kwargs).task  # type: ignore[attr-defined]
+    assert isinstance(task, ControlTask)
+    return task.dynamics
+
+
+def _control_table(title: str, evaluation: Evaluation) -> Table:
+    """Episode return by update in every condition, and the share of successes where there are."""
+    conditions = evaluation.conditions
+    succeeds = "success" in conditions["normal"].per_update
+    means = "mean ± std" + (" (successes, %)" if succeeds else "")
+    lives = len(evaluation.seeds)
+    table = Table(title=f"{title}: episode return\n{means} of {lives} fresh lives")
+    for column in ("update", *conditions):
+        table.add_column(column, justify="right")
+    for update in range(conditions["normal"].per_update["episode_return"].shape[1]):
+        cells = []
+        for curves in conditions.values():
+            cell = _spread(curves.per_update["episode_return"][:, update])
+            if succeeds:
+                cell += f" ({100 * curves.per_update['success'][:, update].mean():.0f})"
+            cells.append(cell)
+        table.add_row(str(update), *cells)
+    return table
 
 
 def surface_report(policy: CreditPolicy, env_id: str) -> Report:

@@ -13,6 +13,7 @@ import torch
 
 import train
 from agents import DeepAGREL
+from credit_envs.tasks.metaworld import TASKS
 from meta import MetaGradient, zoo
 from meta.baselines import RULES
 from meta.evaluation import evaluate
@@ -76,6 +77,28 @@ def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     assert results["lives"] == 256
     assert f"Gymnasium's {name.removeprefix('Reversed')}-v1" in printed
     assert results["replayed_in_gymnasium"]["largest_difference"] < 0.001
+
+
+def test_agents_in_gymnasiums_environments_need_no_replay(tmp_path, capsys):
+    """Each task has its table, with successes; results are on initial states unseen before."""
+    arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
+    arguments += ["--env", "CreditAssign-MetaWorld-v0", "--workers", "0"]
+    arguments += ["--learner-kwargs", "population_size=2"]
+    assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=2"]) == train.DONE
+    printed = capsys.readouterr().out
+    for task in TASKS:
+        assert f"{task}: episode return" in printed
+    assert "successes, %" in printed
+    run = only_run(tmp_path)
+    results = json.loads((run / "results.json").read_text())
+    assert results["lives"] == 90
+    assert results["tasks"].keys() == set(TASKS)
+    assert len(results["tasks"]["Dial-turn"]["constant"]["success"]["mean"]) == 2
+    assert "replayed_in_gymnasium" not in results
+    assert (run / "figures" / "success.png").exists()
+    model = PGPE.load(run / "model.zip")
+    assert model.env_kwargs[0]["starts"] == "train"
+    assert results["env_kwargs"]["starts"] == "unseen"
 
 
 @pytest.mark.parametrize(("agent", "at_least"), [("dfa", 0.6), ("fa", 0.6), ("deepagrel", 0.3)])

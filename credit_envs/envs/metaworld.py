@@ -69,12 +69,12 @@ class MetaWorldVectorEnv(CreditAssignVectorEnv):
     ## Arguments
     | argument | default | meaning |
     |---|---|---|
-    | `num_updates` | 3 | episodes after the first, each with an update before it |
-    | `horizon` | 150 | steps in an episode, at most Meta-World's 500 |
+    | `num_updates` | 2 | episodes after the first, each with an update before it |
+    | `horizon` | 120 | steps in an episode, at most Meta-World's 500 |
     | `starts` | `"train"` | initial states: `"train"`, `"validation"` or `"unseen"` |
     | `hidden_sizes` | `()` | tanh hidden layers of the agent; none makes it linear |
     | `init_stdev` | 0.1 | standard deviation of its initial parameters |
-    | `credit_scale` | 1.0 | largest change of a parameter per update |
+    | `credit_scale` | 2.0 | largest change of a parameter per update |
     | `reward_scale` | 0.1 | factor on the rewards, in the observation and of a step |
     | `num_workers` | 0 | processes that play the episodes of a vector environment; 0: this one |
     | `reward` | `"progress"` | or `"final"` |
@@ -94,12 +94,12 @@ class MetaWorldVectorEnv(CreditAssignVectorEnv):
         self,
         num_envs: int = 1,
         *,
-        num_updates: int = 3,
-        horizon: int = 150,
+        num_updates: int = 2,
+        horizon: int = 120,
         starts: Starts = "train",
         hidden_sizes: tuple[int, ...] = (),
         init_stdev: float = 0.1,
-        credit_scale: float = 1.0,
+        credit_scale: float = 2.0,
         reward_scale: float = 0.1,
         num_workers: int = 0,
         reward: Reward = "progress",

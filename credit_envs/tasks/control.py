@@ -190,7 +190,8 @@ class ControlTask(Task):
         self.num_parameters = sum(rows * columns for rows, columns in self._shapes)
         self._parameters = torch.zeros(self.num_parameters, num_networks, device=device)
 
-        num_ids = len(self.task_names) if dynamics.names_task else 0
+        self.names_task = dynamics.names_task
+        num_ids = len(self.task_names) if self.names_task else 0
         features = dynamics.state_size + num_ids + dynamics.action_size + 2
         self._rows = torch.zeros(horizon, features, num_networks, device=device)
         self._task_columns = slice(dynamics.state_size, dynamics.state_size + num_ids)
@@ -244,7 +245,7 @@ class ControlTask(Task):
         )
         for name, values in measured.items():
             self._measured[name][which] = values.to(self.device)
-        if self.dynamics.names_task:
+        if self.names_task:
             one_hot = torch.nn.functional.one_hot(tasks, len(self.task_names)).T
             self._rows[:, self._task_columns] = one_hot * self._rows[:, -1:]
         self.episode_return = self._rows[:, -2].sum(0) / self.reward_scale

@@ -1,16 +1,18 @@
 """Three tasks of Meta-World, whose own environments play them."""
 
 import pickle
+from copy import copy
 from functools import cache
 from typing import Any, Literal
 
+import mujoco
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
 from numpy.typing import NDArray
 
-from credit_envs.tasks.stepped import Environment, SteppedDynamics
+from credit_envs.tasks.stepped import SteppedDynamics
 
 Starts = Literal["train", "validation", "unseen"]
 
@@ -62,40 +64,108 @@ class MetaWorld(SteppedDynamics):
 
     def begin(  # noqa: D102
         self, start: NDArray[np.float64], task: int
-    ) -> tuple[Environment, NDArray[Any]]:
-        env = environment(task)
-        env.set_task(initial_state(task, int(start[0])))
-        observation, _ = env.reset()
-        return env, observation
+    ) -> tuple["Arm", NDArray[np.float64]]:
+        arm = the_arm(task)
+        return arm, arm.begin(int(start[0]))
 
     def see(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """Where the object is from the hand, the goal from the object, and the open gripper."""
-        hand, gripper, thing, goal = np.split(observation[[*range(7), -3, -2, -1]], [3, 4, 7])
+        hand, gripper, thing, goal = np.split(observation, [3, 4, 7])
         differences = SCALE * np.concatenate([thing - hand, goal - thing])
         return np.append(differences, gripper).astype(np.float32)
 
 
+class Arm:
+    """One of Meta-World's environments, which it plays to the last bit in half the time.
+
+    Left out is what agents do not see (orientations, the former observation), and an initial state
+    is simulated once and kept.
+
+    Args:
+        name: of the task.
+
+    Attributes:
+        env: Meta-World's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = f"{name.lower()}-v3"
+        self.env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[self.name]()
+        body = self.env.model.body
+        self._hand, self._right, self._left = (
+            body(part).id for part in ("hand", "rightclaw", "leftclaw")
+        )
+        self._initial: dict[int, _Initial] = {}
+
+    def task(self, index: int) -> Task:
+        """What `metaworld.MT1(name, seed=0).train_tasks[index]` is, without a second's work."""
+        space = self.env._random_reset_space
+        assert space is not None
+        rng = np.random.RandomState(0)
+        # Meta-World draws twice for each and keeps the second.
+        drawn = rng.uniform(space.low, space.high, (NUM_INITIAL_STATES, 2, len(space.low)))
+        data = {
+            "rand_vec": drawn[index, 1],
+            "env_cls": type(self.env),
+            "partially_observable": False,
+        }
+        return Task(env_name=self.name, data=pickle.dumps(data))
+
+    def begin(self, index: int) -> NDArray[np.float64]:
+        """Be in an initial state; returns an observation like `step`'s."""
+        env = self.env
+        if index not in self._initial:
+            env.set_task(self.task(index))
+            env.reset()
+            self._initial[index] = _Initial(env)
+        self._initial[index].restore(env)
+        return self._observe()[_SEEN]
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        """As Meta-World's, but for the observation: hand, gripper, object and goal alone."""
+        env = self.env
+        env.set_xyz_action(action[:3])
+        env.do_simulation([action[-1], -action[-1]], n_frames=env.frame_skip)
+        env.curr_path_length += 1
+        mujoco.mj_forward(env.model, env.data)  # type: ignore[attr-defined]
+        observation = self._observe()
+        reward, info = env.evaluate_state(observation, action)
+        return observation[_SEEN], reward, False, False, info
+
+    def _observe(self) -> NDArray[np.float64]:
+        """Meta-World's observation, 0 in what is left out."""
+        places = self.env.data.xpos
+        observation = np.zeros(39)
+        observation[:3] = places[self._hand]
+        apart = float(np.linalg.norm(places[self._right] - places[self._left]))
+        observation[3] = min(apart / 0.1, 1.0)
+        observation[4:7] = self.env._get_pos_objects()
+        observation[-3:] = self.env._get_pos_goal()
+        return observation
+
+
+_SEEN = [*range(7), -3, -2, -1]
+
+
+class _Initial:
+    """All that a reset sets in an environment."""
+
+    def __init__(self, env: SawyerXYZEnv) -> None:
+        self._data = copy(env.data)
+        self._body_pos, self._site_pos = env.model.body_pos.copy(), env.model.site_pos.copy()
+        kept_apart = ("model", "data", "mujoco_renderer")
+        self._others = {name: value for name, value in vars(env).items() if name not in kept_apart}
+
+    def restore(self, env: SawyerXYZEnv) -> None:
+        env.data = copy(self._data)
+        env.model.body_pos[:] = self._body_pos
+        env.model.site_pos[:] = self._site_pos
+        vars(env).update(self._others)
+
+
 @cache
-def environment(task: int) -> SawyerXYZEnv:
+def the_arm(task: int) -> Arm:
     """The one environment of a task in this process: it takes a while to make."""
-    return ALL_V3_ENVIRONMENTS[_id(task)]()
-
-
-@cache
-def initial_state(task: int, index: int) -> Task:
-    """What `metaworld.MT1(id, seed=0).train_tasks[index]` is, without a second's work for it."""
-    space = environment(task)._random_reset_space
-    assert space is not None
-    rng = np.random.RandomState(0)
-    # Meta-World draws twice for each and keeps the second.
-    drawn = rng.uniform(space.low, space.high, (NUM_INITIAL_STATES, 2, len(space.low)))[:, 1]
-    data = {
-        "rand_vec": drawn[index],
-        "env_cls": type(environment(task)),
-        "partially_observable": False,
-    }
-    return Task(env_name=_id(task), data=pickle.dumps(data))
-
-
-def _id(task: int) -> str:
-    return f"{TASKS[task].lower()}-v3"
+    return Arm(TASKS[task])

@@ -1,7 +1,7 @@
 """Playing Gymnasium's own environments, which hold one agent each and step one at a time."""
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,15 @@ from credit_envs.workers import WorkerPool, begin_worker
 
 Network = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Weights `(outputs, inputs)` and biases `(outputs,)` of one agent, layer by layer."""
-Environment = gymnasium.Env[NDArray[Any], NDArray[np.float32]]
+
+
+class Environment(Protocol):
+    """What is needed of an environment, Gymnasium's or like it."""
+
+    def step(
+        self, action: NDArray[np.float32], /
+    ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Play an action: observation, reward, terminated, truncated, info."""
 
 
 class SteppedDynamics(Dynamics):
@@ -58,17 +66,16 @@ class SteppedDynamics(Dynamics):
     ) -> dict[str, Tensor]:
         networks = [(weight.cpu().numpy(), bias.cpu().numpy()) for weight, bias in layers]
         starts_of, task_of = starts.cpu().numpy(), tasks.tolist()
-        orders = [
-            Order(
-                self,
-                [(weight[..., i].copy(), bias[..., i].copy()) for weight, bias in networks],
-                starts_of[:, i],
-                task_of[i],
-                len(rows),
-            )
-            for i in which.tolist()
-        ]
-        episodes = self._play_all(orders)
+        # Equal agents play once: before their first update, those of all candidates in a life are.
+        orders: dict[bytes, Order] = {}
+        whose = []
+        for i in which.tolist():
+            network = [(weight[..., i].copy(), bias[..., i].copy()) for weight, bias in networks]
+            order = Order(self, network, starts_of[:, i], task_of[i], len(rows))
+            whose.append(order.key())
+            orders.setdefault(whose[-1], order)
+        played = dict(zip(orders, self._play_all(list(orders.values())), strict=True))
+        episodes = [played[key] for key in whose]
         rows[..., which] = 0.0
         for i, episode in zip(which.tolist(), episodes, strict=True):
             length = len(episode.rewards)
@@ -103,6 +110,11 @@ class Order(NamedTuple):
     start: NDArray[np.float64]
     task: int
     horizon: int
+
+    def key(self) -> bytes:
+        """The same for equal agents that play the same."""
+        parts = [part.tobytes() for layer in self.network for part in layer]
+        return b"".join([*parts, self.start.tobytes(), str(self.task).encode()])
 
 
 class Episode(NamedTuple):

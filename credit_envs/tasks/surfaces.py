@@ -75,16 +75,13 @@ class SurfaceTask(Task):
     ) -> None:
         super().__init__(num_networks, device)
         self.task_names = tuple(surfaces)
+        self.names_task = len(surfaces) > 1
         self.surfaces = tuple(surfaces.values())
         self.position = torch.zeros(num_networks, 2, device=device)
         self.task_index = np.zeros(num_networks, dtype=np.int64)
-        size = 2 + self._id_size
+        size = 2 + (len(surfaces) if self.names_task else 0)
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = Box(-1.0, 1.0, (2,), np.float32)
-
-    @property
-    def _id_size(self) -> int:
-        return len(self.surfaces) if len(self.surfaces) > 1 else 0
 
     def start(  # noqa: D102
         self, seeds: Seeds, which: NDArray[np.int64] | None, options: ResetOptions
@@ -119,9 +116,9 @@ class SurfaceTask(Task):
         return np.broadcast_to(position, (self.num_networks, 2))
 
     def observe(self) -> Tensor:  # noqa: D102
-        if not self._id_size:
+        if not self.names_task:
             return self.position
-        one_hot = torch.nn.functional.one_hot(self._on_surface, self._id_size)
+        one_hot = torch.nn.functional.one_hot(self._on_surface, len(self.surfaces))
         return torch.cat([self.position, one_hot.to(self.position.dtype)], dim=1)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102

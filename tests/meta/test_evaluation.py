@@ -56,6 +56,42 @@ def test_frozen_networks_stay():
     np.testing.assert_array_equal(before, after)
 
 
+def test_where_the_task_is_named_only_its_lives_mix():
+    env_id, kwargs = "CreditAssign-MultiGaussian-v0", {"num_updates": 1, "credit_scale": 1.0}
+    policy = ByTask(*spaces(env_id, {}))
+    for condition in ("constant", "shuffled"):
+        evaluation = evaluate(policy, env_id, range(6), kwargs, [condition])
+        assert evaluation.tasks.tolist() == [0, 1] * 3
+        env = gymnasium.make_vec(env_id, num_envs=6, **kwargs)
+        observation = env.reset_tensors(range(6), task=evaluation.tasks)
+        env.step_tensors(policy.act(observation))
+        height = env.task.metrics()["height"].numpy()
+        np.testing.assert_allclose(evaluation.conditions[condition].last("height"), height)
+    with pytest.raises(ValueError, match="at least two seeds for each task"):
+        evaluate(policy, env_id, range(3), kwargs, ["constant"])
+
+
+class ByTask(CreditPolicy):
+    """Credits that follow from the task alone."""
+
+    def act(self, observation, beta=None):
+        return observation[:, 2:]
+
+
+def test_an_evaluation_of_one_task_has_its_lives():
+    env_id = "CreditAssign-ReversedCartPole-v0"
+    kwargs = {"num_updates": 1, "horizon": 20}
+    policy = TDCARNNPolicy(*spaces(env_id, kwargs), hidden_size=2)
+    whole = evaluate(policy, env_id, range(5), kwargs, ["normal"])
+    part = whole.of_task(1)
+    assert part.seeds == (1, 3)
+    assert part.tasks.tolist() == [1, 1]
+    np.testing.assert_array_equal(
+        part.conditions["normal"].per_update["episode_return"],
+        whole.conditions["normal"].per_update["episode_return"][1::2],
+    )
+
+
 def test_curves_equal_the_numpy_environment():
     env_id, kwargs = "CreditAssign-CartPole-v0", {"num_updates": 2, "horizon": 30}
     env = gymnasium.make(env_id, **kwargs)

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents import TDCAPolicy
-from meta.pgpe import PGPE, centred_ranks
+from meta.pgpe import PGPE, centred_ranks, mean_ranks
 from meta.population import usual_chunk_size
 
 INNER = {"num_updates": 10, "credit_scale": 0.5}
@@ -82,9 +82,39 @@ def test_fitness_is_minus_the_final_loss_of_every_candidate_alone():
 def test_worst_task_fitness():
     model = small(task_fitness="worst")
     losses = np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 2.0]])
-    np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-5.0, -2.0])
+    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-5.0, -2.0])
     model.task_fitness = "mean"
-    np.testing.assert_allclose(model._fitness(losses, np.array([0, 1, 0])), [-3.5, -2.0])
+    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-3.5, -2.0])
+
+
+def test_ranks_count_tasks_alike_whatever_their_scale():
+    by_task = np.array([[1.0, 2.0, 3.0, 4.0], [4e6, 3e6, 2e6, 1e6], [0.1, 0.4, 0.3, 0.2]])
+    expected = np.mean([(rankdata(task) - 1) / 3 - 0.5 for task in by_task], axis=0)
+    np.testing.assert_allclose(mean_ranks(by_task), expected)
+    assert mean_ranks(by_task).argmax() == 1
+    assert by_task.mean(0).argmax() == 0
+
+
+def test_the_centre_follows_mean_ranks():
+    """With ranks, losses of one task times a thousand change nothing; with their mean, they do."""
+    env_id = "CreditAssign-MultiGaussian-v0"
+    for fitness, changes in (("ranks", False), ("mean", True)):
+        centres = []
+        for factor in (1.0, 1000.0):
+            model = PGPE(
+                "TDCAPolicy", env_id, INNER, seed=3, task_fitness=fitness, **{**SMALL, "lives": 4}
+            )
+            losses = model._evaluator.losses
+
+            def scaled(generation, chunk, losses=losses, factor=factor):
+                found = losses(generation, chunk)
+                found[:, 1::2] *= factor
+                return found
+
+            model._evaluator.losses = scaled
+            centres.append(generations(model, 2).policy.beta.detach().clone())
+            assert model.history[-1][0] != 0.0
+        assert torch.equal(*centres) != changes
 
 
 def test_only_the_worst_lives_count():
@@ -92,9 +122,11 @@ def test_only_the_worst_lives_count():
     model = small(worst_lives=0.5)
     losses = np.array([[1.0, 5.0, 3.0, 2.0, 1.0], [2.0, 2.0, 2.0, 9.0, 2.0]])
     tasks = np.array([0, 0, 0, 1, 1])
-    np.testing.assert_allclose(model._fitness(losses, tasks), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2])
+    np.testing.assert_allclose(
+        model._fitness(model._by_task(losses, tasks)), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2]
+    )
     model.task_fitness = "worst"
-    np.testing.assert_allclose(model._fitness(losses, tasks), [-4.0, -9.0])
+    np.testing.assert_allclose(model._fitness(model._by_task(losses, tasks)), [-4.0, -9.0])
 
 
 IMAGES = ["CreditAssign-Digits-v0", "CreditAssign-Images-v0"]
@@ -135,10 +167,10 @@ def test_several_environments_are_each_as_alone_and_count_alike():
         for env_id, own in zip(IMAGES, kwargs, strict=True)
     ]
     np.testing.assert_allclose(losses, np.concatenate(alone, axis=1), rtol=1e-6)
-    fitness = model._fitness(losses, generation.tasks)
+    fitness = model._fitness(model._by_task(losses, generation.tasks))
     np.testing.assert_allclose(fitness, -sum(own.mean(1) for own in alone) / 2, rtol=1e-6)
     model.task_fitness = "worst"
-    fitness = model._fitness(losses, generation.tasks)
+    fitness = model._fitness(model._by_task(losses, generation.tasks))
     np.testing.assert_allclose(fitness, -np.maximum(*(own.mean(1) for own in alone)), rtol=1e-6)
     assert model.timesteps_per_generation == 6 * 2 * (3 + 2)
 

@@ -41,3 +41,11 @@ def test_returns_in_pendulum_are_the_same(name, settings):
     np.testing.assert_allclose(replay.batched, replay.replayed, rtol=1e-5)
     assert replay.largest_difference < 0.01
     assert len(set(replay.replayed)) == 12
+
+
+@pytest.mark.parametrize("name", ["BipedalWalker", "MetaWorld"])
+def test_gymnasiums_own_episodes_are_not_played_again(name):
+    env_id = f"CreditAssign-{name}-v0"
+    policy = seeded_policy(env_id, {"horizon": 2})
+    with pytest.raises(ValueError, match="needs no replay: its episodes are played in Gymnasium's"):
+        replay_in_gymnasium(policy, env_id, {"horizon": 2}, range(3))
