@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from benchmarks.results import Cell, ResultsFile
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta.pgpe import PGPE
-from meta.recipes import RECIPES
+from meta.recipes import RECIPES, Recipe
 from meta.report import fresh_lives
 from meta.runs import Run
 
@@ -55,12 +55,16 @@ class Network:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that it depends on."""
+        """All that it depends on; of the recipe, what it says."""
+        recipe = RECIPES[self.env_id]
+        defaults = vars(Recipe(generations=0))
         return {
             "env_id": self.env_id,
             "seed": self.seed,
             "generations": self.generations,
-            "recipe": asdict(RECIPES[self.env_id]),
+            "recipe": {
+                name: value for name, value in vars(recipe).items() if value != defaults[name]
+            },
         }
 
     def learn(self, file: ResultsFile, logdir: Path) -> Cell:
@@ -72,17 +76,23 @@ class Network:
         return file.cells.get(self.key)
 
     def run(self, logdir: Path) -> Run:
-        """Its finished run.
+        """Its finished run, begun or resumed if need be.
 
         Raises:
             OSError: train.py failed.
         """
         folder = self._folder(logdir)
-        if not list(folder.glob("*/results.json")):
+        if self.finished(logdir) is None:
             begun = list(folder.glob("*/config.json"))
             self._train(["--resume", str(begun[0].parent)] if begun else self._anew(folder))
-        (results,) = folder.glob("*/results.json")
-        return Run.open(results.parent)
+        run = self.finished(logdir)
+        assert run is not None
+        return run
+
+    def finished(self, logdir: Path) -> Run | None:
+        """Its run, if that is there and has results."""
+        results = next(self._folder(logdir).glob("*/results.json"), None)
+        return None if results is None else Run.open(results.parent)
 
     def _anew(self, folder: Path) -> list[str]:
         length = [] if self.generations is None else ["--generations", str(self.generations)]

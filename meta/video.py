@@ -24,7 +24,7 @@ from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from credit_envs.tasks.bipedal_walker import BipedalWalker
 from credit_envs.tasks.control import BatchedDynamics
-from credit_envs.tasks.metaworld import TASKS, MetaWorld, initial_state
+from credit_envs.tasks.metaworld import MetaWorld, the_arm
 from meta import zoo
 from meta.command_line import DONE, FAILED, Parser, natural
 from meta.report import FRESH_LIFE
@@ -110,11 +110,11 @@ class LifeReplay(gymnasium.Env[Any, Any]):
             env.reset(seed=int(episode.start[0]))
             return env
         assert isinstance(dynamics, MetaWorld)
-        arm_class = ALL_V3_ENVIRONMENTS[f"{TASKS[variant].lower()}-v3"]
-        arm: Any = arm_class(render_mode="rgb_array", camera_name=_CAMERA)
-        arm.set_task(initial_state(variant, int(episode.start[0])))
-        arm.reset()
-        return arm  # type: ignore[no-any-return]
+        arm = the_arm(variant)
+        watched: Any = ALL_V3_ENVIRONMENTS[arm.name](render_mode="rgb_array", camera_name=_CAMERA)
+        watched.set_task(arm.task(int(episode.start[0])))
+        watched.reset()
+        return watched  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
