@@ -201,7 +201,7 @@ def hand_path(history: History, scale: float) -> Callable[[Any], None]:
             xlim=(-0.8, 0.4),
             ylim=(-0.3, 0.5),
             xlabel="y from the goal, m",
-            ylabel="height above the goal, m",
+            ylabel="height above goal, m",
             title=f"last episode: {success}",
         )
         axes.legend()

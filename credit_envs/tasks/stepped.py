@@ -1,7 +1,7 @@
 """Playing Gymnasium's own environments, which hold one agent each and step one at a time."""
 
 from abc import abstractmethod
-from typing import Any, NamedTuple, Protocol, SupportsFloat
+from typing import Any, NamedTuple, Protocol, SupportsFloat, cast
 
 import gymnasium
 import numpy as np
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from credit_envs.tasks.control import Dynamics, Layers
 from credit_envs.workers import WorkerPool, begin_worker
+
+# Few, for each takes its time to hand out, but enough that no worker waits long for the others.
+_SHARES_PER_WORKER = 4
 
 Network = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Weights `(outputs, inputs)` and biases `(outputs,)` of one agent, layer by layer."""
@@ -41,7 +44,7 @@ class SteppedDynamics(Dynamics):
 
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
-        self._pool: WorkerPool[Order, Episode] | None = None
+        self._pool: WorkerPool[list[Order], list[Episode]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes play by themselves."""
@@ -91,10 +94,15 @@ class SteppedDynamics(Dynamics):
 
     def _play_all(self, orders: list["Order"]) -> list["Episode"]:
         if self.num_workers == 0 or len(orders) == 1:
-            return [play_episode(order) for order in orders]
+            return play_episodes(orders)
         if self._pool is None:
-            self._pool = WorkerPool(play_episode, self.num_workers, begin_worker)
-        return self._pool.map(orders, gymnasium.logger.warn)
+            self._pool = WorkerPool(play_episodes, self.num_workers, begin_worker)
+        count = _SHARES_PER_WORKER * self.num_workers
+        shares = [orders[i::count] for i in range(min(count, len(orders)))]
+        episodes: list[Episode | None] = [None] * len(orders)
+        for i, played in enumerate(self._pool.map(shares, gymnasium.logger.warn)):
+            episodes[i::count] = played
+        return cast(list[Episode], episodes)
 
     def close(self) -> None:  # noqa: D102
         if self._pool is not None:
@@ -127,6 +135,11 @@ class Episode(NamedTuple):
     rewards: NDArray[np.float64]
     """`(n,)`; the last one is NaN if the agent's outputs were no longer finite."""
     metrics: dict[str, float]
+
+
+def play_episodes(orders: list[Order]) -> list[Episode]:
+    """These episodes, one after the other."""
+    return [play_episode(order) for order in orders]
 
 
 def play_episode(order: Order) -> Episode:
