@@ -99,18 +99,16 @@ def score(file: ResultsFile, source: str, starts: Starts, quick: bool = False) -
         )
     kwargs = {**RECIPES[ENV_ID].scored_kwargs, "starts": starts}
     states = len(TASKS) * len(STARTS[starts])
+    lives = states if quick else states * max(1, 90 // states)
     settings = {
         "network": hashlib.sha1(found.policy.beta.detach().numpy().tobytes()).hexdigest()[:12],
         "env_kwargs": kwargs,
-        "lives": states if quick else states * max(1, 90 // states),
+        "lives": lives,
     }
 
     def compute() -> dict[str, Any]:
-        lives = fresh_lives(settings["lives"])
-        evaluation = evaluate(found.policy, ENV_ID, lives, kwargs, _CONDITIONS)
-        return {
-            "tasks": {name: evaluation.of_task(i).to_json() for i, name in enumerate(TASKS)},
-        }
+        evaluation = evaluate(found.policy, ENV_ID, fresh_lives(lives), kwargs, _CONDITIONS)
+        return {"tasks": {name: evaluation.of_task(i).to_json() for i, name in enumerate(TASKS)}}
 
     return file.cell(_key(starts), settings, compute)
 
