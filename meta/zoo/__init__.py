@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from credit_envs.checks import nearest
@@ -107,24 +106,26 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """A network to go on from.
+    """A trained network.
 
     Attributes:
-        policy_kwargs: with which its policy was made.
-        parameters: the policy's `state_dict`.
+        policy: ready for `predict` and `evaluate`.
+        policy_kwargs: with which it was made.
+        meta_training: keyword arguments with which networks were trained, by environment id.
     """
 
+    policy: TopDownPolicy
     policy_kwargs: Mapping[str, Any]
-    parameters: Mapping[str, Tensor]
+    meta_training: Mapping[str, Mapping[str, Any]]
 
     def give_to(self, policy: TopDownPolicy) -> None:
-        """Copy the parameters.
+        """Copy the parameters to a policy that goes on from them.
 
         Raises:
             ValueError: the policy has others.
         """
         try:
-            policy.load_state_dict(self.parameters)
+            policy.load_state_dict(self.policy.state_dict())
         except RuntimeError as error:
             raise ValueError(
                 "the network to go on from was made for other observations or credits: name one "
@@ -140,8 +141,9 @@ def find(source: str) -> Found:
     """
     if (Path(source) / "config.json").exists():
         model = _checkpoint(Run.open(Path(source)))
-        return Found(model.policy_kwargs, model.policy.state_dict())
-    return Found(card(source)["policy_kwargs"], load(source).state_dict())
+        return Found(model.policy, model.policy_kwargs, model.meta_training)
+    description = card(source)
+    return Found(load(source), description["policy_kwargs"], description["meta_training"])
 
 
 def _checkpoint(run: Run) -> OuterLoop:

@@ -1,0 +1,141 @@
+"""Agents that learn to act: their tasks, and how they learn (TDCA, Fig. 3).
+
+Above, the last episode of an agent that was led by credits. In the middle, its return by update in
+lives that the outer loop never met, with the agent's own credits and under three controls: the
+mean of all agents' credits, those of another agent, and none. Where constant credits do as well as
+its own, learning takes no adaptation, only a drift that is good for all. Below, the outer loop: the
+mean return of the candidates' agents after their last update (of the lives that count there), by
+generation. Bands are standard deviations over seeds of the outer loop. The networks are those of
+Tables S5 and S6; what is missing is meta-trained.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from benchmarks.control_networks import FILE, LOGDIR, Network
+from benchmarks.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    FigureParser,
+    band,
+    letter,
+    mean_and_std,
+    run,
+)
+from benchmarks.results import Cell, ResultsFile
+from meta.command_line import positive
+from meta.evaluation import CONDITIONS
+from meta.pgpe import PGPE
+from meta.recipes import CONTROL, RECIPES
+from meta.report import FRESH_LIFE
+
+NAME = "figure_3"
+EXAMPLES = """\
+  python -m benchmarks.figure_3
+  python -m benchmarks.figure_3 --quick                  # hardly any learning
+  python -m benchmarks.figure_3 --only CartPole ReversedCartPole
+"""
+TASKS = [env_id.split("-")[1] for env_id in CONTROL]
+_COLOURS = {"normal": BLUE, "constant": ORANGE, "shuffled": GREEN, "frozen": GREY}
+_LABELS = {
+    "normal": "own credits",
+    "constant": "constant credits",
+    "shuffled": "another agent's credits",
+    "frozen": "no credits",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the figure."""
+    parser = FigureParser(NAME, __doc__, EXAMPLES)
+    add = parser.add_argument
+    add(
+        "--only",
+        nargs="+",
+        choices=TASKS,
+        metavar="TASK",
+        help=f"of {', '.join(TASKS)} (default: all; quick: CartPole)",
+    )
+    add("--seeds", type=positive, metavar="N", help="of the outer loop (default: 3; quick: 2)")
+    add(
+        "--runs",
+        type=Path,
+        default=LOGDIR,
+        metavar="DIR",
+        help=f"runs of train.py (default: {LOGDIR})",
+    )
+    return run(parser, draw, argv, file=FILE)
+
+
+def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
+    """The figure, and its numbers in the results file."""
+    quick = arguments.quick
+    tasks = arguments.only or (["CartPole"] if quick else TASKS)
+    seeds = arguments.seeds or (2 if quick else 3)
+    figure = Figure(figsize=(0.6 + 3.7 * len(tasks), 8.4), layout="constrained")
+    grid = figure.subplots(3, len(tasks), squeeze=False, height_ratios=(1.1, 1, 1))
+    for column, task in enumerate(tasks):
+        env_id = f"CreditAssign-{task}-v0"
+        networks = [Network(env_id, seed, 3 if quick else None) for seed in range(seeds)]
+        cells = [network.learn(results, arguments.runs) for network in networks]
+        above, middle, below = grid[:, column]
+        above.imshow(picture(networks[0], arguments.runs))
+        above.set_axis_off()
+        inner_loop(middle, cells)
+        outer_loop(below, cells)
+        for row, (axes, title) in enumerate(
+            ((above, task), (middle, "a life"), (below, "the outer loop"))
+        ):
+            letter(axes, row * len(tasks) + column, title)
+    handles, labels = grid[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def picture(network: Network, logdir: Path) -> NDArray[np.uint8]:
+    """The last episode of a life as its environment draws it, without the learning curve."""
+    env = gymnasium.make(
+        network.env_id, render_mode="rgb_array", **RECIPES[network.env_id].scored_kwargs
+    )
+    policy = PGPE.load(network.run(logdir).checkpoint).policy
+    observation, _ = env.reset(seed=FRESH_LIFE)
+    over = False
+    while not over:
+        credits, _ = policy.predict(observation)
+        observation, _, over, _, _ = env.step(credits)
+    frame: NDArray[np.uint8] = np.asarray(env.render())
+    env.close()
+    return frame[:, : frame.shape[1] // 2]
+
+
+def inner_loop(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Return by update under every condition, mean ± std over seeds."""
+    for condition in CONDITIONS:
+        means = [cell["conditions"][condition]["episode_return"]["mean"] for cell in cells]
+        curve = mean_and_std(np.array(means))
+        updates = range(len(curve["mean"]))
+        band(axes, updates, curve, _COLOURS[condition], _LABELS[condition])
+    axes.set(xlabel="update", ylabel="return of an episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def outer_loop(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Candidates' return by generation, mean ± std over seeds."""
+    curve = mean_and_std(np.array([cell["history"] for cell in cells]))
+    band(axes, range(1, len(curve["mean"]) + 1), curve, BLUE)
+    axes.set(xlabel="generation", ylabel="return after the last update")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,476 @@
+"""Control: agents led by credits, beside learners that start from nothing (TDCA, Table S5).
+
+TDCA rows: agents' mean return in the first episode of a life and in the last, over 256 lives that
+the outer loop never met, mean ± standard deviation over seeds of the outer loop. "Constant credits"
+is the control in which every agent gets the mean of all agents' credits: what it reaches takes no
+adaptation, only a drift that is good for all.
+
+Learners are Stable-Baselines3's, scored without exploration over 100 episodes. In "a life" they
+have as many environment steps as a life has at most, with the best of some settings, chosen by
+other seeds; in brackets the steps that there were. "With more" they have the RL Zoo's settings, and
+end where little is left to be gained. They are as good as TDCA where they come within a hundredth
+of its gain. To a learner that starts from nothing a reversed motor is another name for its actions,
+so that it does in the reversed tasks as in the plain ones, and is scored there.
+
+A top-down network has met its task before, as no learner has: the steps of meta-training stand
+beside it. For the paper, whose agents have 200 episodes, "policy gradient" is named where ours is
+PPO; its pendulum is v0, whose starts it does not say.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.command import exit_code
+from benchmarks.control_learners import Algorithm, learned
+from benchmarks.control_networks import FILE, LOGDIR, Network, life_of
+from benchmarks.results import Cell, Job, ResultsFile, makers, markdown
+from meta.command_line import Parser, positive
+
+NAME = "table_s5"
+EXAMPLES = """\
+examples:
+  python -m benchmarks.table_s5 --quick                  # a minute: hardly any learning
+  python -m benchmarks.table_s5 --only CartPole Pendulum # half an hour on two cores
+  python -m benchmarks.table_s5                          # hours, most of them the walker's
+"""
+_TUNING_SEED = 1000
+_FORGIVEN = 0.01
+Settings = Mapping[str, Any]
+Values = Sequence[float] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A learner's settings.
+
+    Attributes:
+        algorithm: what learns.
+        zoo: its settings in the RL Zoo.
+        in_a_life: changes to them of which the best is taken for a single life's steps.
+        cap: steps after which it is given up; 0: it is scored after a life alone.
+        paper: its return in the paper.
+    """
+
+    algorithm: Algorithm
+    zoo: Settings
+    in_a_life: Sequence[Settings]
+    cap: int
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One block of the table.
+
+    Attributes:
+        plain: the task in which the learners are scored; None: this one.
+        gymnasium_id: of the environment that they learn in.
+        learners: those scored here.
+        enough: a return at which they may end before their caps.
+        paper: TDCA's return in the paper.
+    """
+
+    plain: str | None = None
+    gymnasium_id: str = ""
+    learners: Sequence[Learner] = ()
+    enough: float = 0.0
+    paper: str = ""
+
+
+# hyperparams/{ppo,dqn,td3,sac}.yml of https://github.com/DLR-RM/rl-baselines3-zoo, commit 22e3ff2.
+_CARTPOLE = [
+    Learner(
+        "PPO",
+        {
+            "n_envs": 8,
+            "n_steps": 32,
+            "batch_size": 256,
+            "gae_lambda": 0.8,
+            "gamma": 0.98,
+            "n_epochs": 20,
+            "ent_coef": 0.0,
+            "learning_rate": "lin_0.001",
+            "clip_range": "lin_0.2",
+        },
+        [{}, {"batch_size": 64, "learning_rate": "lin_0.003"}, {"learning_rate": "lin_0.01"}],
+        100_000,
+        paper="199",
+    ),
+    Learner(
+        "DQN",
+        {
+            "learning_rate": 2.3e-3,
+            "batch_size": 64,
+            "buffer_size": 100_000,
+            "learning_starts": 1000,
+            "gamma": 0.99,
+            "target_update_interval": 10,
+            "train_freq": 256,
+            "gradient_steps": 128,
+            "exploration_fraction": 0.16,
+            "exploration_final_eps": 0.04,
+            "policy_kwargs": {"net_arch": [256, 256]},
+        },
+        # The Zoo's begins to learn with the last steps of a life.
+        [
+            {
+                "learning_starts": 100,
+                "train_freq": 64,
+                "gradient_steps": 64,
+                "exploration_fraction": 0.3,
+                "learning_rate": 1e-3,
+            },
+            {"learning_starts": 100, "train_freq": 64, "exploration_fraction": 0.3},
+        ],
+        50_000,
+    ),
+]
+_PENDULUM = [
+    Learner(
+        "PPO",
+        {
+            "n_envs": 4,
+            "n_steps": 1024,
+            "gae_lambda": 0.95,
+            "gamma": 0.9,
+            "n_epochs": 10,
+            "ent_coef": 0.0,
+            "learning_rate": 1e-3,
+            "clip_range": 0.2,
+            "use_sde": True,
+            "sde_sample_freq": 4,
+        },
+        # The Zoo's first rollout is longer than a life.
+        [
+            {"n_steps": 50, "batch_size": 50},
+            {"n_steps": 50, "batch_size": 50, "learning_rate": 3e-3},
+        ],
+        100_000,
+    ),
+    Learner(
+        "TD3",
+        {
+            "gamma": 0.98,
+            "buffer_size": 200_000,
+            "learning_starts": 10_000,
+            "noise_std": 0.1,
+            "gradient_steps": 1,
+            "train_freq": 1,
+            "learning_rate": 1e-3,
+            "policy_kwargs": {"net_arch": [400, 300]},
+        },
+        [
+            {"learning_starts": 100, "gradient_steps": 2},
+            {"learning_starts": 100, "gradient_steps": 4},
+        ],
+        20_000,
+        paper="−647",
+    ),
+    Learner(
+        "SAC",
+        {"learning_rate": 1e-3},
+        [{"gradient_steps": 2}, {"gradient_steps": 4}],
+        20_000,
+    ),
+]
+_BIPEDAL_WALKER = [
+    Learner(
+        "PPO",
+        {
+            "normalize": True,
+            "n_envs": 32,
+            "n_steps": 2048,
+            "batch_size": 64,
+            "gae_lambda": 0.95,
+            "gamma": 0.999,
+            "n_epochs": 10,
+            "ent_coef": 0.0,
+            "learning_rate": 3e-4,
+            "clip_range": 0.18,
+        },
+        # The Zoo's first rollout is longer than a life.
+        [
+            {"n_envs": 4, "n_steps": 50, "batch_size": 50},
+            {"n_envs": 4, "n_steps": 50, "batch_size": 50, "learning_rate": 1e-3},
+        ],
+        0,
+    ),
+    Learner(
+        "TD3",
+        {
+            "gamma": 0.98,
+            "buffer_size": 200_000,
+            "learning_starts": 10_000,
+            "noise_std": 0.1,
+            "gradient_steps": 1,
+            "train_freq": 1,
+            "learning_rate": 1e-3,
+            "policy_kwargs": {"net_arch": [400, 300]},
+        },
+        [{"learning_starts": 400}],
+        0,
+        paper="−88",
+    ),
+]
+TASKS: Mapping[str, Task] = {
+    "CartPole": Task(None, "CartPole-v1", _CARTPOLE, 200.0, "200"),
+    "ReversedCartPole": Task("CartPole"),
+    "Pendulum": Task(None, "Pendulum-v1", _PENDULUM, -150.0, "−119"),
+    "ReversedPendulum": Task("Pendulum"),
+    "BipedalWalker": Task(None, "BipedalWalker-v3", _BIPEDAL_WALKER, 300.0, "288.4"),
+}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is computed.
+
+    Attributes:
+        seeds: of the outer loop and of each learner.
+        tuning_seeds: learners per setting that is tried for a life; 0: the first is taken.
+        generations: of the outer loop; None: as the recipes have them.
+        marks: steps after which learners with more than a life are scored, up to their caps.
+    """
+
+    seeds: int = 3
+    tuning_seeds: int = 1
+    generations: int | None = None
+    marks: Sequence[int] = (1_000, 2_000, 3_000, 5_000, 7_000, *range(10_000, 100_001, 10_000))
+
+
+QUICK = Extent(seeds=2, tuning_seeds=0, generations=3, marks=(2_000,))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compute what is missing, then print the table; returns the exit code."""
+    parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a minute; kept in a file of its own")
+    add("--only", nargs="+", choices=TASKS, default=list(TASKS), help="tasks (default: all)")
+    add("--seeds", type=positive, metavar="N", help="per line (default: 3; quick: 2)")
+    add("--logdir", type=Path, metavar="DIR", help=f"runs of train.py (default: {LOGDIR})")
+    add("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    arguments = parser.parse_args(argv)
+    extent = QUICK if arguments.quick else Extent()
+    extent = replace(extent, seeds=arguments.seeds or extent.seeds)
+
+    def work() -> None:
+        file = ResultsFile(FILE, arguments.quick)
+        fill(file, arguments.only, extent, arguments.logdir or LOGDIR, arguments.workers)
+        print(render(file, extent))
+
+    return exit_code(NAME, work)
+
+
+def fill(
+    file: ResultsFile, tasks: Sequence[str], extent: Extent, logdir: Path, workers: int | None
+) -> None:
+    """Compute what is missing: networks, then what learners' settings are chosen by, then those."""
+    for task in tasks:
+        for network in networks(task, extent):
+            network.learn(file, logdir)
+    lines = [(TASKS[task].plain or task, index) for task in tasks for index in _lines(task)]
+    lines = list(dict.fromkeys(lines))
+    file.fill(
+        [job for line in lines for jobs in tuning_jobs(*line, extent) for job in jobs], workers
+    )
+    jobs = [job for line in lines for job in long_jobs(*line, extent)]
+    file.fill(jobs + [job for line in lines for job in life_jobs(file, *line, extent)], workers)
+
+
+def networks(task: str, extent: Extent) -> list[Network]:
+    """The top-down networks of a task."""
+    env_id = f"CreditAssign-{task}-v0"
+    return [Network(env_id, seed, extent.generations) for seed in range(extent.seeds)]
+
+
+def _lines(task: str) -> range:
+    return range(len(_learners(task)))
+
+
+def _learners(task: str) -> Sequence[Learner]:
+    return TASKS[TASKS[task].plain or task].learners
+
+
+def tuning_jobs(task: str, index: int, extent: Extent) -> list[list[Job]]:
+    """Of a learner with the steps of a life, by setting."""
+    seeds = range(_TUNING_SEED, _TUNING_SEED + extent.tuning_seeds)
+    learner = _learners(task)[index]
+    return [[life_job(task, learner, each, seed) for seed in seeds] for each in learner.in_a_life]
+
+
+def chosen(file: ResultsFile, task: str, index: int, extent: Extent) -> Settings | None:
+    """The setting with the highest mean score after a life; None if not all are there."""
+    learner = _learners(task)[index]
+    if extent.tuning_seeds == 0:
+        return learner.in_a_life[0]
+    scores = []
+    for jobs in tuning_jobs(task, index, extent):
+        if any(job.key not in file.cells for job in jobs):
+            return None
+        scores.append(np.mean([file.cells[job.key]["scores"][-1] for job in jobs]))
+    return learner.in_a_life[int(np.argmax(scores))]
+
+
+def life_jobs(file: ResultsFile, task: str, index: int, extent: Extent) -> list[Job]:
+    """Of a learner with the steps of a life, by seed; none before its setting is chosen."""
+    setting = chosen(file, task, index, extent)
+    if setting is None:
+        return []
+    learner = _learners(task)[index]
+    return [life_job(task, learner, setting, seed) for seed in range(extent.seeds)]
+
+
+def life_job(task: str, learner: Learner, setting: Settings, seed: int) -> Job:
+    """A learner with the steps of a life."""
+    life = life_of(f"CreditAssign-{task}-v0")
+    said = ", ".join(f"{name} {value}" for name, value in setting.items()) or "the Zoo's settings"
+    settings = {
+        "gymnasium_id": TASKS[task].gymnasium_id,
+        "horizon": life.horizon,
+        "algorithm": learner.algorithm,
+        "settings": {**learner.zoo, **setting},
+        "seed": seed,
+        "marks": [life.steps],
+    }
+    return Job(f"{task}, {learner.algorithm}, a life, {said}, seed {seed}", learned, settings)
+
+
+def long_jobs(task: str, index: int, extent: Extent) -> list[Job]:
+    """Of a learner with the Zoo's settings, by seed."""
+    learner = _learners(task)[index]
+    settings = {
+        "gymnasium_id": TASKS[task].gymnasium_id,
+        "horizon": life_of(f"CreditAssign-{task}-v0").horizon,
+        "algorithm": learner.algorithm,
+        "settings": learner.zoo,
+        "marks": [mark for mark in extent.marks if mark <= learner.cap],
+        "enough": TASKS[task].enough,
+    }
+    return [
+        Job(f"{task}, {learner.algorithm}, seed {seed}", learned, {**settings, "seed": seed})
+        for seed in range(extent.seeds)
+        if settings["marks"]
+    ]
+
+
+def target(file: ResultsFile, task: str, extent: Extent) -> float | None:
+    """The return that is as good as TDCA's; None before it is known."""
+    cells = [network.find(file) for network in networks(task, extent)]
+    returns = [episode_returns(cell) for cell in cells if cell]
+    if not returns:
+        return None
+    start, *_, end = np.mean(returns, axis=0)
+    return round(float(end - _FORGIVEN * (end - start)), 1)
+
+
+def episode_returns(cell: Cell, condition: str = "normal") -> list[float]:
+    """Of a network's lives by update, mean over lives."""
+    returns: list[float] = cell["conditions"][condition]["episode_return"]["mean"]
+    return returns
+
+
+# ---------------------------------------------------------------------- the table
+
+
+def render(file: ResultsFile, extent: Extent) -> str:
+    """The table in Markdown, with what made it."""
+    header = ["first", "after a life", "with more", "steps until as good", "meta-training", "paper"]
+    parts: list[str] = []
+    used: list[Cell] = []
+    for task in TASKS:
+        lines, cells = block(file, task, extent)
+        if lines:
+            parts.append(markdown([task, *header], lines) + "\n")
+            used += cells
+    if not used:
+        return "Nothing has been computed yet."
+    networks_made = [{"made_by": c["network_made_by"]} for c in used if "network_made_by" in c]
+    return "\n".join(
+        [
+            *parts,
+            f"Return of an episode, mean ± standard deviation over {extent.seeds} seeds. Networks "
+            f"made by {makers(networks_made)}; the rest by commit "
+            f"{', '.join(sorted({cell['made_by']['commit'] for cell in used}))}.",
+        ]
+    )
+
+
+def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]], list[Cell]]:
+    """The lines of a task and the cells they are made of."""
+    lines, used = [], []
+    cells = [cell for cell in (n.find(file) for n in networks(task, extent)) if cell]
+    if cells:
+        steps = f"{cells[0]['meta_steps']:.1e} steps"
+        for name, condition, paper in (
+            ("TDCA", "normal", TASKS[task].paper),
+            ("TDCA, constant credits", "constant", ""),
+        ):
+            returns = np.array([episode_returns(cell, condition) for cell in cells])
+            steps_lived = [cell["life_steps"] for cell in cells] if condition == "normal" else []
+            life = with_steps(returns[:, -1], steps_lived)
+            name += "" if len(cells) == extent.seeds else f", {len(cells)} of the seeds"
+            lines.append([name, spread(returns[:, 0]), life, "", "", steps, paper])
+        used += cells
+    plain = TASKS[task].plain or task
+    enough = target(file, task, extent)
+    for index, learner in enumerate(_learners(task)):
+        short = _found(file, life_jobs(file, plain, index, extent))
+        long = _found(file, long_jobs(plain, index, extent))
+        if not short:
+            continue
+        first = spread([cell["scores"][0] for cell in short])
+        life, more = (
+            with_steps([c["scores"][-1] for c in cells], [c["steps"][-1] for c in cells])
+            for cells in (short, long)
+        )
+        seeds = [cell["settings"]["seed"] for cell in short]
+        runs = [[c for c in short + long if c["settings"]["seed"] == seed] for seed in seeds]
+        until = needed(runs, enough) if enough is not None else ""
+        lines.append([learner.algorithm, first, life, more, until, "none", learner.paper])
+        used += short + long
+    return lines, used
+
+
+def needed(runs: Sequence[Sequence[Cell]], enough: float) -> str:
+    """Steps after which learners were first as good as that.
+
+    Args:
+        runs: of each seed.
+        enough: the return.
+    """
+    reached = []
+    for cells in runs:
+        scored = [pair for c in cells for pair in zip(c["steps"][1:], c["scores"][1:], strict=True)]
+        reached += sorted(step for step, score in scored if score >= enough)[:1]
+    if not reached:
+        return f"not within {max(cell['steps'][-1] for cells in runs for cell in cells):,}"
+    said = " to ".join(f"{steps:,}" for steps in sorted({min(reached), max(reached)}))
+    return said if len(reached) == len(runs) else f"{said} ({len(reached)} of {len(runs)})"
+
+
+def _found(file: ResultsFile, jobs: Sequence[Job]) -> list[Cell]:
+    return [file.cells[job.key] for job in jobs if job.key in file.cells]
+
+
+def with_steps(returns: Values, steps: Sequence[float]) -> str:
+    """Returns and, in brackets, after how many environment steps, as far as there are any."""
+    said = spread(returns) if len(returns) else ""
+    return f"{said} ({np.mean(steps):,.0f})" if steps else said
+
+
+def spread(values: Values) -> str:
+    """Mean ± standard deviation; the value alone where there is one."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values):.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

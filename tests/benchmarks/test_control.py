@@ -1,0 +1,139 @@
+"""Control: what learners and networks are scored by, and how the tables show it."""
+
+import json
+
+import gymnasium
+import pytest
+
+from benchmarks import control_networks, table_s5
+from benchmarks.control_learners import learned
+from benchmarks.control_networks import Network, life_of, steps_lived
+from benchmarks.results import ResultsFile
+from benchmarks.table_s5 import TASKS, Extent, life_jobs, long_jobs, needed, render, target
+from meta import zoo
+
+SMALL = Extent(seeds=1, tuning_seeds=0, generations=1, marks=(1_000, 2_000))
+
+
+def test_learners_are_scored_when_they_have_used_their_steps():
+    settings = {"n_envs": 2, "n_steps": 16, "batch_size": 32, "learning_rate": "lin_0.001"}
+    result = learned("CartPole-v1", 50, "PPO", settings, seed=0, marks=[40, 100])
+    # Rollouts have 32 steps: 40 are passed after two of them, 100 after four.
+    assert result["steps"] == [0, 64, 128]
+    assert len(result["scores"]) == 3
+    assert all(8 <= score <= 50 for score in result["scores"])
+
+
+def test_learning_ends_where_it_is_enough():
+    settings = {"learning_starts": 4, "train_freq": 4, "gradient_steps": 1}
+    result = learned("CartPole-v1", 20, "DQN", settings, 0, [8, 16, 400], enough=5.0)
+    assert result["steps"] == [0, 8]
+
+
+def test_settings_are_read_as_the_zoo_writes_them():
+    """Observations are normalised by what the learner has seen, returns are Gymnasium's."""
+    settings = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "normalize": True, "use_sde": True}
+    ppo = learned("Pendulum-v1", 10, "PPO", settings, seed=0, marks=[16])
+    noisy = {"noise_std": 0.1, "learning_starts": 4, "gradient_steps": 1}
+    td3 = learned("Pendulum-v1", 10, "TD3", noisy, seed=0, marks=[8])
+    for result in (ppo, td3):
+        assert all(-163 < score < 0 for score in result["scores"])
+
+
+def test_every_job_is_json_and_has_a_key_of_its_own(tmp_path):
+    keys = set()
+    file = ResultsFile("control", folder=tmp_path)
+    for name, task in TASKS.items():
+        for index in range(len(task.learners)):
+            for each in life_jobs(file, name, index, SMALL) + long_jobs(name, index, Extent()):
+                json.dumps(each.settings)
+                assert each.key not in keys
+                keys.add(each.key)
+                gymnasium.spec(each.settings["gymnasium_id"])
+    assert keys
+
+
+def test_reversed_tasks_have_lives_as_long_as_the_plain_ones():
+    for name, task in TASKS.items():
+        if task.plain:
+            lives = [life_of(f"CreditAssign-{one}-v0").steps for one in (name, task.plain)]
+            assert lives[0] == lives[1]
+
+
+def test_steps_of_a_life_are_those_that_were_played():
+    """CartPole pays 1 a step, so the steps of a life are the sum of its returns."""
+    env_id, policy = "CreditAssign-CartPole-v0", zoo.load("cartpole")
+    env = gymnasium.make_vec(env_id, num_envs=64)
+    observation, info = env.reset(seed=2**40)
+    steps = info["episode_return"].copy()
+    for _ in range(env.num_updates):
+        observation, _, terminated, _, info = env.step(policy.predict(observation)[0])
+        steps += (info["final_info"] if terminated.all() else info)["episode_return"]
+    assert steps_lived(env_id, policy) == pytest.approx(steps.mean(), abs=0.1)
+
+
+def test_steps_until_as_good():
+    def cell(*scores):
+        return {"steps": [0, 10, 20, 2_000][: len(scores)], "scores": scores}
+
+    assert needed([[cell(9, 1, 2, 3)], [cell(0, 1, 3)]], 3) == "20 to 2,000"
+    # The first score is from before learning.
+    assert needed([[cell(9, 1)]], 3) == "not within 10"
+    assert needed([[cell(0, 1), cell(0, 3)], [cell(0, 1)]], 3) == "10 (1 of 2)"
+
+
+def network_cell(start, end):
+    returns = {"episode_return": {"mean": [start, end]}}
+    return {
+        "conditions": {"normal": returns, "constant": returns},
+        "meta_steps": 1e6,
+        "life_steps": 300.0,
+        "network_made_by": {"hardware": "", "versions": {}, "commit": ""},
+    }
+
+
+def test_the_table_shows_what_is_there(tmp_path):
+    file = ResultsFile("control", folder=tmp_path)
+    assert target(file, "CartPole", SMALL) is None
+    assert "Nothing" in render(file, SMALL)
+    (network,) = table_s5.networks("CartPole", SMALL)
+    file.cell(network.key, network.settings, lambda: network_cell(20.0, 120.0))
+    assert target(file, "CartPole", SMALL) == pytest.approx(119.0)
+    for jobs in (life_jobs(file, "CartPole", 0, SMALL), long_jobs("CartPole", 0, SMALL)):
+        for each in jobs:
+            scores = {"steps": [0, 1_280], "scores": [20.0, 150.0]}
+            file.cell(each.key, each.settings, lambda scores=scores: scores)
+    lines = render(file, SMALL).splitlines()
+    assert lines[2].startswith("| TDCA | 20.0 | 120.0 (300) |")
+    assert lines[4] == ("| PPO | 20.0 | 150.0 (1,280) | 150.0 (1,280) | 1,280 | none | 199 |")
+
+
+def test_runs_are_begun_resumed_and_found(tmp_path, monkeypatch):
+    network = Network("CreditAssign-CartPole-v0", 0, generations=1)
+    asked = []
+
+    def train(self, options):
+        asked.append(options[0])
+        run = self._folder(tmp_path) / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.json").write_text("{}")
+        if len(asked) == 1:
+            raise OSError("train.py ended with exit code 130")
+        (run / "results.json").write_text("{}")
+
+    monkeypatch.setattr(Network, "_train", train)
+    with pytest.raises(OSError, match="130"):
+        network.run(tmp_path)
+    assert network.run(tmp_path).folder.name == "run"
+    network.run(tmp_path)
+    assert asked == ["--agent", "--resume"]
+
+
+def test_another_recipe_is_another_run(tmp_path, monkeypatch):
+    network = Network("CreditAssign-CartPole-v0", 0)
+    before = network._folder(tmp_path)
+    recipe = control_networks.RECIPES[network.env_id]
+    changed = {network.env_id: type(recipe)(generations=recipe.generations + 1)}
+    monkeypatch.setattr(control_networks, "RECIPES", changed)
+    assert network._folder(tmp_path) != before
+    assert network.settings["recipe"] == {"generations": recipe.generations + 1}

@@ -1,0 +1,100 @@
+"""Videos: what is recorded is what happened, and the command refuses in one line."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import DependencyNotInstalled
+
+from agents import TDCARNNPolicy
+from credit_envs import CreditAssignVectorEnv
+from credit_envs.tasks import ControlTask
+from meta import video
+from meta.video import LifeReplay, _episode, record
+
+SHORT = {"num_updates": 1, "horizon": 8}
+
+
+def policy_for(env: CreditAssignVectorEnv) -> TDCARNNPolicy:
+    policy = TDCARNNPolicy(env.single_observation_space, env.single_action_space)
+    generator = torch.Generator().manual_seed(0)
+    beta = torch.randn(policy.beta.shape, generator=generator)
+    torch.nn.utils.vector_to_parameters(beta, policy.parameters())
+    return policy
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("CartPole", 0),
+        ("ReversedCartPole", 1),
+        ("Pendulum", 0),
+        ("ReversedPendulum", 1),
+        ("BipedalWalker", 0),
+    ],
+)
+@torch.no_grad()
+def test_episodes_happen_again_in_gymnasium(name, task):
+    env = gymnasium.make_vec(f"CreditAssign-{name}-v0", num_envs=1, num_updates=2, horizon=30)
+    policy = policy_for(env)
+    assert isinstance(env.task, ControlTask)
+    observation = env.reset_tensors([3], task=np.array([task]))
+    episodes, returns = [_episode(env.task)], [env.task.episode_return.item()]
+    for _ in range(2):
+        observation = env.step_tensors(policy.act(observation)).observation
+        episodes.append(_episode(env.task))
+        returns.append(env.task.episode_return.item())
+
+    replay = LifeReplay(env.task, episodes)
+    for episode, expected in zip(episodes, returns, strict=True):
+        replay.reset()
+        before = replay.render()
+        rewards = [replay.step(action)[1] for action in episode.actions]
+        assert sum(rewards) == pytest.approx(expected, rel=1e-4)
+        assert before.dtype == np.uint8
+        assert (replay.render() != before).any()
+    replay.close()
+
+
+def test_videos_of_the_first_and_the_last_episode(tmp_path):
+    pytest.importorskip("moviepy")
+    env = gymnasium.make_vec("CreditAssign-Pendulum-v0", num_envs=1, **SHORT)
+    videos = record(policy_for(env), "CreditAssign-Pendulum-v0", tmp_path, SHORT)
+    assert [path.stem.rsplit("-", 1)[1] for path in videos] == ["0", "1"]
+    assert all(path.stat().st_size > 0 for path in videos)
+
+
+def test_our_environments_can_be_recorded(tmp_path):
+    pytest.importorskip("moviepy")
+    env = gymnasium.make("CreditAssign-CartPole-v0", render_mode="rgb_array", **SHORT)
+    recorder = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos"))
+    recorder.reset(seed=0)
+    recorder.step(np.zeros(env.action_space.shape, dtype=np.float32))
+    recorder.close()
+    assert (tmp_path / "videos" / "rl-video-episode-0.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "said"),
+    [
+        ("CreditAssign-Gaussian-v0", {}, "name a control environment"),
+        ("CreditAssign-CartPole-v0", {"updates": [6]}, "has 5"),
+        ("CreditAssign-CartPole-v0", {"task": 1}, "has 1"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(env_id, kwargs, said, tmp_path):
+    env = gymnasium.make_vec("CreditAssign-CartPole-v0", num_envs=1)
+    with pytest.raises(ValueError, match=said):
+        record(policy_for(env), env_id, tmp_path, **kwargs)
+
+
+def test_the_command(monkeypatch, capsys):
+    def missing(*args, **kwargs):
+        raise DependencyNotInstalled("MoviePy is not installed")
+
+    monkeypatch.setattr(video, "RecordVideo", missing)
+    assert video.main(["cartpole"]) == 1
+    assert video.main(["cart-pole"]) == 1
+    missing_said, unknown_said = capsys.readouterr().err.strip().splitlines()
+    assert "pip install" in missing_said
+    assert "'cartpole'" in unknown_said
