@@ -54,8 +54,8 @@ from credit_envs.networks import OptimizerName
 from credit_envs.networks.onednn import product
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
+from meta.local_workers import LocalWorkerPool
 from meta.population import EvaluatorSettings, Generation
-from meta.workers import WorkerPool
 
 SIZES = (784, 100, 10)
 TOP_DOWN_SIZES = (20, 30, 30, 110)
@@ -273,9 +273,9 @@ def time_workers(num_samples: int, optimizer: OptimizerName, arguments: Argument
         tasks=(0,),
     )
     speeds = WorkerSpeeds(num_samples, optimizer, [], [])
-    pools = [WorkerPool(settings, count) for count in (1, 2)]
+    pools = [LocalWorkerPool(settings, count) for count in (1, 2)]
 
-    def evaluate(pool: WorkerPool) -> None:
+    def evaluate(pool: LocalWorkerPool) -> None:
         pool.losses(generation, arguments.chunks, on_retry=print)
 
     try:

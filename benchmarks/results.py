@@ -19,8 +19,8 @@ import numpy as np
 from rich.progress import track
 
 from credit_envs.files import atomic_path
+from meta.local_workers import begin_worker
 from meta.runs import provenance
-from meta.workers import begin_worker
 
 FOLDER = Path(__file__).parent / "results"
 Cell = Mapping[str, Any]

@@ -1,170 +1,231 @@
-"""Spreading the chunks of a generation over processes, with results that do not depend on it."""
+"""Spreading the chunks of a generation over workers, with results that do not depend on it.
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_all_start_methods, get_context, parent_process
-from multiprocessing.context import BaseContext
+What local processes and Ray's actors share: who gets which chunk, and what happens when a worker
+dies or hangs.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from meta.population import Evaluator, EvaluatorSettings, Generation
+from credit_envs.checks import require_at_least, require_positive
+from meta.population import Generation
+
+Losses = NDArray[np.float64]
 
 _MAX_RETRIES = 3
-
-_evaluator: Evaluator | None = None
+_PATIENCE = 10.0
+_SHORTEST_TIMEOUT = 60.0
 
 
 class WorkerError(RuntimeError):
-    """Worker processes keep dying."""
+    """Workers keep dying, or there are none to be had."""
 
 
-class WorkerPool:
-    """Processes that evaluate candidates; a chunk whose process died is evaluated again.
+class Worker(ABC):
+    """One that evaluates chunks, one at a time, elsewhere.
 
-    Args:
-        settings: what each process needs.
-        num_workers: how many processes, > 0.
+    Attributes:
+        ready: done when it can evaluate; fails as a chunk does.
     """
 
-    def __init__(self, settings: EvaluatorSettings, num_workers: int) -> None:
-        self._settings = settings
+    ready: Future[Any]
+
+    @abstractmethod
+    def submit(self, generation: Any, chunk: int) -> Future[Losses]:
+        """Begin to evaluate a chunk of a generation, as the pool shares it."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End at once, even if it hangs."""
+
+
+@dataclass
+class _Job:
+    """What a worker has to do.
+
+    Attributes:
+        chunk: which it evaluates; None: it is getting ready.
+        failures: how many workers were lost over it before.
+        worker: who does it.
+        since: when it began, in seconds.
+    """
+
+    chunk: int | None
+    failures: int = 0
+    worker: Worker | None = None
+    since: float = 0.0
+
+
+class WorkerPool(ABC):
+    """Workers that evaluate candidates.
+
+    Each has one chunk at a time. One that dies, or is at a chunk for too long, is replaced, and its
+    chunk evaluated again.
+
+    Args:
+        num_workers: how many, > 0; there are never more than chunks.
+        chunk_timeout: seconds in which a chunk must be done, > 0; None: ten times those of the
+            slowest so far, at least 60. Until one is done there is no such limit.
+    """
+
+    deaths: ClassVar[tuple[type[Exception], ...]]
+    """What a future raises whose worker died."""
+
+    def __init__(self, num_workers: int, chunk_timeout: float | None = None) -> None:
+        require_at_least("num_workers", num_workers, 1)
+        if chunk_timeout is not None:
+            require_positive("chunk_timeout", chunk_timeout)
         self._num_workers = num_workers
-        self._executor = self._start()
+        self._chunk_timeout = chunk_timeout
+        self._slowest = 0.0
+        self._idle: list[Worker] = []
+        self._jobs: dict[Future[Any], _Job] = {}
+        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
+
+    @abstractmethod
+    def _start(self) -> Worker:
+        """A new worker."""
+
+    def _share(self, generation: Generation) -> Any:
+        """The generation as workers are told it."""
+        return generation
+
+    def _error(self, future: Future[Any]) -> BaseException | None:
+        """What went wrong in a future that is done: one of `deaths`, or the evaluation's own."""
+        return future.exception()
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All there are now."""
+        return [*self._idle, *(job.worker for job in self._jobs.values() if job.worker)]
 
     def losses(
         self, generation: Generation, num_chunks: int, on_retry: Callable[[str], None]
-    ) -> NDArray[np.float64]:
+    ) -> Losses:
         """Losses of all candidates, `(population_size, lives)`.
 
         Args:
             generation: candidates and lives.
             num_chunks: how many chunks there are.
-            on_retry: told in a sentence when processes died and are replaced.
+            on_retry: told in a sentence when a worker was lost and is replaced.
 
         Raises:
-            WorkerError: processes died again and again without finishing a chunk.
+            WorkerError: workers were lost again and again over the same chunk, or as they began.
         """
-        done: dict[int, NDArray[np.float64]] = {}
-        failures = 0
+        shared = self._share(generation)
+        waiting = deque(_Job(chunk) for chunk in range(num_chunks))
+        done: dict[int, Losses] = {}
+        while len(self.workers) < min(self._num_workers, num_chunks):
+            self._add_worker()
         while len(done) < num_chunks:
-            missing = [chunk for chunk in range(num_chunks) if chunk not in done]
-            before = len(done)
-            try:
-                self._run(generation, missing, done)
-            except BrokenProcessPool as error:
-                self._kill()
-                failures = failures + 1 if len(done) == before else 0
-                if failures > _MAX_RETRIES:
-                    raise WorkerError(
-                        f"worker processes died {failures} times in a row (out of memory, or a "
-                        "script without `if __name__ == '__main__':`?); use fewer workers, or "
-                        "n_workers=0 to see the error itself"
-                    ) from error
-                on_retry(
-                    f"a worker process died; {num_chunks - len(done)} of {num_chunks} chunks are "
-                    "evaluated again"
-                )
-                self._executor = self._start()
+            while waiting and self._idle:
+                self._hand_out(waiting.popleft(), shared)
+            future = self._wait()
+            if future is None:
+                waiting.extendleft(self._give_up_late_ones(on_retry))
+                continue
+            job = self._jobs.pop(future, None)
+            if job is None:  # of a worker that was given up
+                continue
+            assert job.worker is not None
+            error = self._error(future)
+            if isinstance(error, self.deaths):
+                waiting.extendleft(self._replace(job, "died", on_retry, error))
+                continue
+            self._idle.append(job.worker)
+            if error is not None:
+                raise error
+            if job.chunk is not None:
+                self._slowest = max(self._slowest, time.monotonic() - job.since)
+                done[job.chunk] = future.result()
         return np.concatenate([done[chunk] for chunk in range(num_chunks)])
 
-    def _run(
-        self, generation: Generation, chunks: list[int], done: dict[int, NDArray[np.float64]]
-    ) -> None:
-        with _born_deaf_to_interrupts():
-            futures: dict[Future[NDArray[np.float64]], int] = {
-                self._executor.submit(_losses, generation, chunk): chunk for chunk in chunks
-            }
-        pending = set(futures)
-        broken: BrokenProcessPool | None = None
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                try:
-                    done[futures[future]] = future.result()
-                except BrokenProcessPool as error:
-                    broken = error
-        if broken is not None:
-            raise broken
-
     def close(self) -> None:
-        """Stop the processes."""
-        self._executor.shutdown(cancel_futures=True)
+        """End all workers."""
+        for worker in self.workers:
+            worker.kill()
+        self._idle.clear()
+        self._jobs.clear()
 
-    def _kill(self) -> None:
-        """End the processes of a broken pool.
+    def _add_worker(self, failures: int = 0) -> None:
+        worker = self._start()
+        self._follow(worker.ready, _Job(None, failures, worker))
 
-        It ends them itself, but for one that it was just starting when another died, for which it
-        then waits forever.
-        """
-        processes = dict(self._executor._processes or {})
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes.values():
-            process.kill()
-        self._executor.shutdown()
+    def _hand_out(self, job: _Job, shared: Any) -> None:
+        assert job.chunk is not None
+        job.worker = self._idle.pop()
+        job.since = time.monotonic()
+        self._follow(job.worker.submit(shared, job.chunk), job)
 
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self._num_workers,
-            mp_context=_context(),
-            initializer=_begin_worker,
-            initargs=(self._settings,),
-        )
+    def _follow(self, future: Future[Any], job: _Job) -> None:
+        self._jobs[future] = job
+        future.add_done_callback(self._ended.put)
 
+    def _wait(self) -> Future[Any] | None:
+        """A future that is done; None: a chunk takes longer than it may."""
+        # Jobs stand in the order in which they began.
+        oldest = next((job for job in self._jobs.values() if job.chunk is not None), None)
+        limit = self._limit()
+        if oldest is None or limit is None:
+            return self._ended.get()
+        try:
+            return self._ended.get(timeout=max(oldest.since + limit - time.monotonic(), 0.0))
+        except Empty:
+            return None
 
-@contextmanager
-def _born_deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in this block never see Ctrl-C; here it waits until the block is over.
+    def _limit(self) -> float | None:
+        """Seconds that a chunk may take; None: nothing is known yet."""
+        if self._chunk_timeout is not None:
+            return self._chunk_timeout
+        return max(_PATIENCE * self._slowest, _SHORTEST_TIMEOUT) if self._slowest else None
 
-    It is for the main process alone, which stops after the generation.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    def _give_up_late_ones(self, on_retry: Callable[[str], None]) -> list[_Job]:
+        """Replace the workers that are at a chunk for too long; their chunks."""
+        limit = self._limit()
+        assert limit is not None
+        now = time.monotonic()
+        late = {
+            future: job
+            for future, job in self._jobs.items()
+            if job.chunk is not None and now - job.since >= limit
+        }
+        again: list[_Job] = []
+        for future, job in late.items():
+            del self._jobs[future]
+            again += self._replace(job, f"did not finish within {limit:.0f} s", on_retry)
+        return again
 
-
-def _context() -> BaseContext:
-    """A server that has imported PyTorch once and forks; a plain fork could inherit locks."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _begin_worker(settings: EvaluatorSettings) -> None:
-    global _evaluator
-    begin_worker()
-    _evaluator = Evaluator(settings)
-
-
-def begin_worker() -> None:
-    """What every worker process needs: one thread, and an end with the main process.
-
-    Also when that ends without a word, as by `kill -9`.
-    """
-    torch.set_num_threads(1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _losses(generation: Generation, chunk: int) -> NDArray[np.float64]:
-    assert _evaluator is not None
-    return _evaluator.losses(generation, chunk)
+    def _replace(
+        self,
+        job: _Job,
+        what: str,
+        on_retry: Callable[[str], None],
+        error: BaseException | None = None,
+    ) -> list[_Job]:
+        """Start a worker in place of the lost one; the job to do again, if it was a chunk."""
+        assert job.worker is not None
+        job.worker.kill()
+        failures = job.failures + 1
+        if failures > _MAX_RETRIES:
+            where = "as they started" if job.chunk is None else "over the same candidates"
+            raise WorkerError(
+                f"{failures} workers in a row were lost {where}, the last of which {what} (out of "
+                "memory, a chunk_timeout that is too short, or a script without `if __name__ == "
+                "'__main__':`?); use fewer workers, or n_workers=0 to see the error itself"
+            ) from error
+        if job.chunk is None:
+            on_retry(f"a worker {what} as it started; another is started")
+            self._add_worker(failures)
+            return []
+        on_retry(f"a worker {what}; it is replaced, and its candidates are evaluated again")
+        self._add_worker()
+        return [_Job(job.chunk, failures)]
