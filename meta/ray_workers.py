@@ -1,6 +1,7 @@
 """Workers on a Ray cluster: actors, on whatever machines it has."""
 
 import os
+import socket
 import warnings
 from concurrent.futures import Future
 from typing import Any
@@ -111,13 +112,23 @@ class _Actor:
 
 def _connect(address: str, num_workers: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
     try:
+        _require_listener(address)
         ray.init(address, **quiet)
-    except ConnectionError as error:
-        if address != "auto" or "RAY_ADDRESS" in os.environ:
+    except (OSError, ValueError) as error:
+        if address != "auto":
             raise WorkerError(
-                f"no Ray cluster at {os.environ.get('RAY_ADDRESS', address)} ({error}); begin one "
-                "with `ray start --head`, or say auto to start one on this machine"
+                f"no Ray cluster at {address} ({error}); it takes host:port, as `ray start --head` "
+                "prints it, or auto to start one on this machine"
             ) from error
         cpus = num_workers or os.cpu_count()
         ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself tries for minutes before it finds that nobody is there."""
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()

@@ -125,12 +125,12 @@ def test_saved_on_ray_goes_on_without_and_the_other_way_round(tmp_path):
     assert torch.equal(last.stdev, whole.stdev)
 
 
-def test_where_no_cluster_is_one_error(monkeypatch):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "here"])
+def test_where_no_cluster_is_one_error(address):
     if ray.is_initialized():
         ray.shutdown()
-    model = make_model(ray="127.0.0.1:1", n_workers=2)
-    with pytest.raises(WorkerError, match="say auto"):
-        model.learn(1)
+    with pytest.raises(WorkerError, match=f"no Ray cluster at {address}.* or auto"):
+        make_model(ray=address, n_workers=2).learn(1)
 
 
 def test_a_run_on_ray_that_is_killed_ends_the_same(tmp_path):
@@ -148,11 +148,12 @@ def test_a_run_on_ray_that_is_killed_ends_the_same(tmp_path):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    assert nobody_is_left(process.pid)
     folder = only_run(killed)
     assert PGPE.load(folder / "model.zip").generation < 60
     assert train.main(["--resume", str(folder), *on_ray]) == 0
     assert torch.equal(final_beta(only_run(whole)), final_beta(folder))
+    # Ray's own agents look for their cluster for a minute before they end, too.
+    assert nobody_is_left(process.pid, seconds=180)
 
 
 def test_ctrl_c_on_ray_stops_after_a_checkpoint(tmp_path):
