@@ -81,9 +81,9 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
     """Meta-train a top-down network and report what it has learned."""
     outer = outer_loop(run.config)
     recipe = outer.recipes[environments(run)[0]]
-    given = {}
+    given: dict[str, Any] = {}
     if outer.shares_work:
-        given["n_workers"] = number_of_workers(arguments.workers, recipe)
+        given = {"n_workers": number_of_workers(arguments, recipe), "ray": arguments.ray}
     make = load_model if run.checkpoint.exists() else make_model
     model = make(run, outer, recipe, given)
     total = total_timesteps(run, recipe, model)
@@ -112,10 +112,10 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def number_of_workers(asked_for: int | None, recipe: Recipe) -> int:
-    """As asked for, or as pays."""
-    if asked_for is not None:
-        return asked_for
+def number_of_workers(arguments: argparse.Namespace, recipe: Recipe) -> int:
+    """As asked for, or as pays; on Ray 0 is all that the cluster has."""
+    if arguments.workers is not None or arguments.ray is not None:
+        return arguments.workers or 0
     return os.cpu_count() or 1 if recipe.all_cores else 0
 
 

@@ -55,7 +55,7 @@ from credit_envs.networks.onednn import product
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
 from meta.population import EvaluatorSettings, Generation
-from meta.workers import WorkerPool
+from meta.workers import EvaluatorPool, local_pool
 
 SIZES = (784, 100, 10)
 TOP_DOWN_SIZES = (20, 30, 30, 110)
@@ -273,10 +273,10 @@ def time_workers(num_samples: int, optimizer: OptimizerName, arguments: Argument
         tasks=(0,),
     )
     speeds = WorkerSpeeds(num_samples, optimizer, [], [])
-    pools = [WorkerPool(settings, count) for count in (1, 2)]
+    pools = [local_pool(settings, count) for count in (1, 2)]
 
-    def evaluate(pool: WorkerPool) -> None:
-        pool.losses(generation, arguments.chunks, on_retry=print)
+    def evaluate(pool: EvaluatorPool) -> None:
+        pool.map(generation, range(arguments.chunks), on_retry=print)
 
     try:
         for pool in pools:

@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from credit_envs.files import atomic_path
-from credit_envs.workers import begin_worker
+from credit_envs.local_workers import begin_worker
 from meta.runs import provenance
 
 FOLDER = Path(__file__).parent / "results"

@@ -1,167 +1,239 @@
-"""Spreading calls over processes, with results that do not depend on it."""
+"""Spreading tasks over workers, with results that do not depend on it.
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_all_start_methods, get_context, parent_process
-from multiprocessing.context import BaseContext
-from typing import Any, Generic, TypeVar
+What all kinds of workers share: who gets which task, and what happens when one dies or hangs.
+"""
 
-import torch
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar, Generic, TypeVar
 
-_MAX_RETRIES = 3
+from credit_envs.checks import require_at_least, require_positive
 
+Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+_MAX_RETRIES = 3
+_PATIENCE = 10.0
+_SHORTEST_TIMEOUT = 60.0
+
 
 class WorkerError(RuntimeError):
-    """Worker processes keep dying."""
+    """Workers keep dying, or there are none to be had."""
 
 
-class WorkerPool(Generic[Task, Result]):
-    """Processes that do tasks; one whose process died is done again.
+class Worker(ABC):
+    """One that does tasks elsewhere, one at a time.
+
+    Attributes:
+        ready: done when it can begin; fails as a task does.
+    """
+
+    ready: Future[Any]
+
+    @abstractmethod
+    def submit(self, shared: Any, task: Any) -> Future[Any]:
+        """Begin a task; what tasks have in common is as the pool shares it."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End at once, even if it hangs."""
+
+
+@dataclass
+class _Job:
+    """What a worker has to do.
+
+    Attributes:
+        index: of the task; None: it is getting ready.
+        failures: how many workers were lost over it before.
+        worker: who does it.
+        since: when it began, in seconds.
+    """
+
+    index: int | None
+    failures: int = 0
+    worker: Worker | None = None
+    since: float = 0.0
+
+
+class WorkerPool(ABC, Generic[Shared, Task, Result]):
+    """Workers that do tasks.
+
+    Each has one at a time. A worker that dies, or is at a task for too long, is replaced, and its
+    task done again.
 
     Args:
-        function: of a task, importable by its name.
-        num_workers: how many processes, > 0.
-        begin: called by every process at its start; it calls `begin_worker`.
-        arguments: of `begin`.
+        num_workers: how many, > 0; there are never more than tasks.
+        timeout: seconds in which a task must be done, > 0; None: ten times those of the slowest so
+            far, at least 60. Until one is done there is no such limit.
         option: name of the setting that means `num_workers` to the user, for errors.
     """
 
-    def __init__(
-        self,
-        function: Callable[[Task], Result],
-        num_workers: int,
-        begin: Callable[..., None],
-        arguments: tuple[Any, ...] = (),
-        option: str = "num_workers",
-    ) -> None:
-        self._function = function
-        self._num_workers = num_workers
-        self._begin = begin
-        self._arguments = arguments
-        self._option = option
-        self._executor = self._start()
+    deaths: ClassVar[tuple[type[Exception], ...]]
+    """What a future raises whose worker died."""
 
-    def map(self, tasks: Iterable[Task], on_retry: Callable[[str], None]) -> list[Result]:
+    def __init__(self, num_workers: int, timeout: float | None, option: str) -> None:
+        require_at_least(option, num_workers, 1)
+        if timeout is not None:
+            require_positive("timeout", timeout)
+        self._num_workers = num_workers
+        self._timeout = timeout
+        self._option = option
+        self._slowest = 0.0
+        self._idle: list[Worker] = []
+        self._jobs: dict[Future[Any], _Job] = {}
+        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()
+
+    @abstractmethod
+    def _start(self) -> Worker:
+        """A new worker."""
+
+    def _share(self, shared: Shared) -> Any:
+        """What tasks have in common, as workers are told it."""
+        return shared
+
+    def _error(self, future: Future[Any]) -> BaseException | None:
+        """What went wrong in a future that is done: one of `deaths`, or the task's own."""
+        return future.exception()
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All there are now."""
+        return [*self._idle, *(job.worker for job in self._jobs.values() if job.worker)]
+
+    def map(
+        self, shared: Shared, tasks: Sequence[Task], on_retry: Callable[[str], None]
+    ) -> list[Result]:
         """Results of all tasks, in their order.
 
         Args:
+            shared: what tasks have in common.
             tasks: what to do.
-            on_retry: told in a sentence when processes died and are replaced.
+            on_retry: told in a sentence when a worker was lost and is replaced.
 
         Raises:
-            WorkerError: processes died again and again without finishing a task.
+            WorkerError: workers were lost again and again over the same task, or as they began.
         """
-        waiting = dict(enumerate(tasks))
-        count = len(waiting)
-        done: dict[int, Result] = {}
-        failures = 0
-        while waiting:
-            before = len(done)
-            try:
-                self._run(waiting, done)
-            except BrokenProcessPool as error:
-                self._kill()
-                failures = failures + 1 if len(done) == before else 0
-                if failures > _MAX_RETRIES:
-                    raise WorkerError(
-                        f"worker processes died {failures} times in a row (out of memory, or a "
-                        "script without `if __name__ == '__main__':`?); use fewer workers, or "
-                        f"{self._option}=0 to see the error itself"
-                    ) from error
-                on_retry(
-                    f"a worker process died; {count - len(done)} of {count} tasks are done again"
-                )
-                self._executor = self._start()
-            waiting = {index: task for index, task in waiting.items() if index not in done}
-        return [done[index] for index in range(count)]
+        while len(self.workers) < min(self._num_workers, len(tasks)):
+            self._add_worker()
+        try:
+            return self._map(self._share(shared), tasks, on_retry)
+        except BaseException:
+            # The other workers are still at tasks of which nobody will ask.
+            self.close()
+            raise
 
-    def _run(self, waiting: dict[int, Task], done: dict[int, Result]) -> None:
-        with _born_deaf_to_interrupts():
-            futures: dict[Future[Result], int] = {
-                self._executor.submit(self._function, task): index
-                for index, task in waiting.items()
-            }
-        pending = set(futures)
-        broken: BrokenProcessPool | None = None
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                try:
-                    done[futures[future]] = future.result()
-                except BrokenProcessPool as error:
-                    broken = error
-        if broken is not None:
-            raise broken
+    def _map(
+        self, shared: Any, tasks: Sequence[Task], on_retry: Callable[[str], None]
+    ) -> list[Result]:
+        waiting = deque(_Job(index) for index in range(len(tasks)))
+        done: dict[int, Result] = {}
+        while len(done) < len(tasks):
+            while waiting and self._idle:
+                self._hand_out(waiting.popleft(), shared, tasks)
+            future = self._wait()
+            if future is None:
+                waiting.extendleft(self._give_up_late_ones(on_retry))
+                continue
+            job = self._jobs.pop(future, None)
+            if job is None:  # of a worker that was given up
+                continue
+            assert job.worker is not None
+            error = self._error(future)
+            if isinstance(error, self.deaths):
+                waiting.extendleft(self._replace(job, "died", on_retry, error))
+                continue
+            self._idle.append(job.worker)
+            if error is not None:
+                raise error
+            if job.index is not None:
+                self._slowest = max(self._slowest, time.monotonic() - job.since)
+                done[job.index] = future.result()
+        return [done[index] for index in range(len(tasks))]
 
     def close(self) -> None:
-        """Stop the processes."""
-        self._executor.shutdown(cancel_futures=True)
+        """End all workers."""
+        for worker in self.workers:
+            worker.kill()
+        self._idle.clear()
+        self._jobs.clear()
 
-    def _kill(self) -> None:
-        """End the processes of a broken pool.
+    def _add_worker(self, failures: int = 0) -> None:
+        worker = self._start()
+        self._follow(worker.ready, _Job(None, failures, worker))
 
-        It ends them itself, but for one that it was just starting when another died, for which it
-        then waits forever.
-        """
-        processes = dict(self._executor._processes or {})
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes.values():
-            process.kill()
-        self._executor.shutdown()
+    def _hand_out(self, job: _Job, shared: Any, tasks: Sequence[Task]) -> None:
+        assert job.index is not None
+        job.worker = self._idle.pop()
+        job.since = time.monotonic()
+        self._follow(job.worker.submit(shared, tasks[job.index]), job)
 
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self._num_workers,
-            mp_context=_context(self._function.__module__),
-            initializer=self._begin,
-            initargs=self._arguments,
-        )
+    def _follow(self, future: Future[Any], job: _Job) -> None:
+        self._jobs[future] = job
+        future.add_done_callback(self._ended.put)
 
+    def _wait(self) -> Future[Any] | None:
+        """A future that is done; None: a task takes longer than it may."""
+        # Jobs stand in the order in which they began.
+        oldest = next((job for job in self._jobs.values() if job.index is not None), None)
+        limit = self._limit()
+        if oldest is None or limit is None:
+            return self._ended.get()
+        try:
+            return self._ended.get(timeout=max(oldest.since + limit - time.monotonic(), 0.0))
+        except Empty:
+            return None
 
-@contextmanager
-def _born_deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in this block never see Ctrl-C; here it waits until the block is over.
+    def _limit(self) -> float | None:
+        """Seconds that a task may take; None: nothing is known yet."""
+        if self._timeout is not None:
+            return self._timeout
+        return max(_PATIENCE * self._slowest, _SHORTEST_TIMEOUT) if self._slowest else None
 
-    It is for the main process alone, which stops after the generation.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    def _give_up_late_ones(self, on_retry: Callable[[str], None]) -> list[_Job]:
+        """Replace the workers that are at a task for too long; what they did, to do again."""
+        limit = self._limit()
+        assert limit is not None
+        now = time.monotonic()
+        late = {
+            future: job
+            for future, job in self._jobs.items()
+            if job.index is not None and now - job.since >= limit
+        }
+        again: list[_Job] = []
+        for future, job in late.items():
+            del self._jobs[future]
+            again += self._replace(job, f"did not finish within {limit:.0f} s", on_retry)
+        return again
 
-
-def _context(module: str) -> BaseContext:
-    """A server that has imported this module once and forks; a plain fork could inherit locks."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([module])
-    return context
-
-
-def begin_worker() -> None:
-    """What every worker process needs: one thread, and an end with the main process.
-
-    Also when that ends without a word, as by `kill -9`.
-    """
-    torch.set_num_threads(1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    def _replace(
+        self,
+        job: _Job,
+        what: str,
+        on_retry: Callable[[str], None],
+        error: BaseException | None = None,
+    ) -> list[_Job]:
+        """Start a worker in place of the lost one; the job to do again, if it was a task."""
+        assert job.worker is not None
+        job.worker.kill()
+        failures = job.failures + 1
+        if failures > _MAX_RETRIES:
+            where = "as they started" if job.index is None else "over the same work"
+            raise WorkerError(
+                f"{failures} workers in a row were lost {where}, the last of which {what} (out of "
+                "memory, a timeout that is too short, or a script without `if __name__ == "
+                f"'__main__':`?); use fewer workers, or {self._option}=0 to see the error itself"
+            ) from error
+        if job.index is None:
+            on_retry(f"a worker {what} as it started; another is started")
+            self._add_worker(failures)
+            return []
+        on_retry(f"a worker {what}; it is replaced, and its work is done again")
+        self._add_worker()
+        return [_Job(job.index, failures)]

@@ -18,6 +18,7 @@ from credit_envs.datasets import CorruptDataError
 from meta import zoo
 from meta.baselines import spaces
 from meta.command_line import Parser, natural, positive
+from meta.pgpe import ray_workers
 from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, OUTER_LOOPS, Agent, outer_loop
 from meta.runs import Run
 from meta.trials import Plan
@@ -33,6 +34,8 @@ examples:
   python train.py --agent tdca-rnn --env CreditAssign-ReversedCartPole-v0 --seed 1
   python train.py --agent tdca-mlp --env CreditAssign-MNIST-v0 CreditAssign-FashionMNIST-v0
       one network for both
+  python train.py --agent tdca-mlp --ray auto --workers 8 --learner-kwargs chunk_size=8
+      the same on a Ray cluster
   python train.py --agent dfa --env CreditAssign-Digits-v0
   python train.py --agent deepagrel
       learn to classify MNIST from reward alone
@@ -126,6 +129,12 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         help="processes; 0: this one alone. Results do not depend on it (default: one per core "
         "where it pays)",
     )
+    add(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="share the work over a Ray cluster instead, by --workers actors (default: one per CPU "
+        "of it); auto: one that is running, or one that is started here",
+    )
     add("--device", metavar="D", help="cpu or cuda (default: cpu)")
     add("--logdir", type=Path, metavar="DIR", help="where run folders go (default: runs)")
     add(
@@ -136,6 +145,11 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
     )
     add("--list", action="store_true", help="list agents and the environments they fit, and exit")
     arguments = parser.parse_args(argv)
+    if arguments.ray is not None:
+        try:
+            ray_workers()
+        except ImportError as error:
+            parser.error(f"--ray: {error}")
     if arguments.resume:
         given = [name for name in FIXED_BY_RUN if getattr(arguments, name) is not None]
         if given:
@@ -175,6 +189,7 @@ GIVEN = (
     "env_kwargs",
     "policy_kwargs",
     "n_workers",
+    "ray",
     "seed",
     "device",
     "tensorboard_log",
@@ -272,6 +287,8 @@ def check_lives(
             if config[option]:
                 name = option.replace("_", "-")
                 raise Misuse(f"--{name} is for agents that learn; leave it out")
+        if arguments.ray is not None:
+            raise Misuse("--ray is for agents that learn; leave it out")
         rule_policy(agent, env_ids[0], env_kwargs)
         return
     check_outer_loop(agent, arguments, env_ids, config)
@@ -288,8 +305,9 @@ def check_outer_loop(
                 f"--outer {config['outer']} does not fit {env_id}; it fits "
                 f"{', '.join(outer.recipes)}; leave it out for {DEFAULT_OUTER}"
             )
-    if arguments.workers is not None and not outer.shares_work:
-        raise Misuse(f"--workers is for {DEFAULT_OUTER}; {config['outer']} takes one process")
+    for option in ("workers", "ray"):
+        if getattr(arguments, option) is not None and not outer.shares_work:
+            raise Misuse(f"--{option} is for {DEFAULT_OUTER}; {config['outer']} takes one process")
     policy_kwargs, learner_kwargs = config["policy_kwargs"], config["learner_kwargs"]
     check_names("--policy-kwargs", policy_kwargs, agent.policy_class)
     check_names("--learner-kwargs", learner_kwargs, outer.loop_class)
@@ -319,8 +337,9 @@ def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> No
         if config[option] is not None:
             name = option.replace("_", "-")
             raise Misuse(f"--{name} is for top-down networks; with {config['env']} leave it out")
-    if arguments.workers is not None:
-        raise Misuse(f"--workers is for the outer loop; {config['env']} takes one process")
+    for option in ("workers", "ray"):
+        if getattr(arguments, option) is not None:
+            raise Misuse(f"--{option} is for the outer loop; {config['env']} takes one process")
     check_environment(config["env"], config["env_kwargs"])
     check_names("--learner-kwargs", config["learner_kwargs"], TrialLearner)
     try:

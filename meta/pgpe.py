@@ -5,8 +5,11 @@ sampling; TDCA, supplement, Eq. 3–7.
 """
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from math import ceil
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,7 +22,7 @@ from credit_envs.checks import require_at_least, require_one_of, require_positiv
 from meta.optimizers import CenterOptimizerName, make_center_optimizer
 from meta.outer_loop import OuterLoop, ids_of
 from meta.population import Evaluator, EvaluatorSettings, Generation
-from meta.workers import WorkerPool
+from meta.workers import EvaluatorPool, local_pool
 
 TaskFitness = Literal["mean", "worst", "ranks"]
 
@@ -66,7 +69,13 @@ class PGPE(OuterLoop):
         anneal_to: fraction of themselves to which they fall.
         chunk_size: candidates evaluated at once, whatever the number of processes; None: 16,
             fewer of many samples, all on a GPU. An environment that is given decides itself.
-        n_workers: processes that share the work; 0: none but this. Results are the same.
+        n_workers: processes that share the work, at most one for each chunk; 0: none but this, or
+            with `ray` one for each CPU of the cluster. Results are the same.
+        ray: address of a Ray cluster whose actors share the work instead of processes; "auto": one
+            that is running, or else one that is started here (needs the extra `ray`; see
+            `meta.ray_workers.RayWorkerPool`).
+        chunk_timeout: seconds after which a worker that has not finished its chunk is replaced and
+            the chunk evaluated again; None: ten times those of the slowest so far, at least 60.
         seed: of everything drawn; None draws one.
         device: where the networks live; workers need "cpu".
         tensorboard_log: folder for TensorBoard; None: no log.
@@ -101,6 +110,8 @@ class PGPE(OuterLoop):
         anneal_to: float = 0.1,
         chunk_size: int | None = None,
         n_workers: int = 0,
+        ray: str | None = None,
+        chunk_timeout: float | None = None,
         seed: int | None = None,
         device: torch.device | str = "cpu",
         tensorboard_log: str | None = None,
@@ -124,10 +135,14 @@ class PGPE(OuterLoop):
             require_at_least("anneal_over", anneal_over, 1)
         if chunk_size is not None:
             require_at_least("chunk_size", chunk_size, 1)
+        if chunk_timeout is not None:
+            require_positive("chunk_timeout", chunk_timeout)
+        if ray is not None:
+            ray_workers()
         if isinstance(env, CreditAssignVectorEnv):
             env = VectorEnvAdapter(env)
         given = env if isinstance(env, VectorEnvAdapter) else None
-        if given and n_workers:
+        if given and (n_workers or ray):
             raise ValueError("worker processes make their own environments: give an id as env")
         super().__init__(
             policy,
@@ -155,7 +170,9 @@ class PGPE(OuterLoop):
         self.anneal_to = anneal_to
         self.chunk_size = chunk_size
         self.n_workers = n_workers
-        self._pool: WorkerPool | None = None
+        self.ray = ray
+        self.chunk_timeout = chunk_timeout
+        self._pool: EvaluatorPool | None = None
         if _init_setup_model:
             self._setup_model()
 
@@ -194,8 +211,12 @@ class PGPE(OuterLoop):
         return self.population_size * self.lives * self._evaluator.num_updates
 
     def _begin(self) -> None:
-        if self.n_workers:
-            self._pool = WorkerPool(self._evaluator_settings(), self.n_workers)
+        settings = self._evaluator_settings()
+        if self.ray is not None:
+            pool = ray_workers().RayWorkerPool
+            self._pool = pool(settings, self.n_workers, self.ray, self.chunk_timeout)
+        elif self.n_workers:
+            self._pool = local_pool(settings, self.n_workers, self.chunk_timeout)
 
     def _end(self) -> None:
         if self._pool is not None:
@@ -209,9 +230,9 @@ class PGPE(OuterLoop):
         num_chunks = self._evaluator.num_chunks
         if self._pool is None:
             chunks = [self._evaluator.losses(generation, chunk) for chunk in range(num_chunks)]
-            losses = np.concatenate(chunks)
         else:
-            losses = self._pool.losses(generation, num_chunks, self.logger.warn)
+            chunks = self._pool.map(generation, range(num_chunks), _warn)
+        losses = np.concatenate(chunks)
         by_task = self._by_task(losses, generation.tasks)
         fitness = self._fitness(by_task)
         self._update(generation, mean_ranks(by_task) if self.task_fitness == "ranks" else fitness)
@@ -283,6 +304,15 @@ class PGPE(OuterLoop):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer"], ["stdev"]
+
+
+def ray_workers() -> ModuleType:
+    """The module that needs Ray, which is optional and slow to import."""
+    return import_module("meta.ray_workers")
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, RuntimeWarning, stacklevel=2)
 
 
 def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -80,20 +80,8 @@ def _play(task: ControlTask, dynamics: BatchedDynamics) -> Returns:
     """
     device = task.device
     starts, tasks = task.episode_starts(), task.task_index.tolist()
-    envs = [
-        gymnasium.make(
-            dynamics.gymnasium_id,
-            max_episode_steps=task.horizon,
-            disable_env_checker=True,
-        )
-        for _ in tasks
-    ]
-    for env, index, start in zip(envs, tasks, starts.T.cpu().numpy(), strict=True):
-        env.reset()
-        for name, value in dynamics.gymnasium_attributes(index).items():
-            setattr(env.unwrapped, name, value)
-        env.unwrapped.state = start.copy()  # type: ignore[attr-defined]
-
+    places = zip(tasks, starts.T.cpu().numpy(), strict=True)
+    envs = [gymnasium_env(dynamics, index, start, task.horizon) for index, start in places]
     layers, returns = task.layers(), np.zeros(len(envs))
     scale = np.array(dynamics.state_scale, dtype=np.float32)
     state = torch.empty(dynamics.state_size, len(envs), device=device)
@@ -112,3 +100,32 @@ def _play(task: ControlTask, dynamics: BatchedDynamics) -> Returns:
                 if terminated or truncated:
                     playing.remove(life)
     return returns
+
+
+def gymnasium_env(
+    dynamics: BatchedDynamics,
+    task: int,
+    start: NDArray[np.float64],
+    horizon: int,
+    render_mode: str | None = None,
+) -> gymnasium.Env[Any, Any]:
+    """Gymnasium's own environment at the start of an episode.
+
+    Args:
+        dynamics: of which it is the original.
+        task: index of the task.
+        start: state of the dynamics, `(state,)`.
+        horizon: most steps.
+        render_mode: Gymnasium's.
+    """
+    env = gymnasium.make(
+        dynamics.gymnasium_id,
+        render_mode=render_mode,
+        max_episode_steps=horizon,
+        disable_env_checker=True,
+    )
+    env.reset()
+    for name, value in dynamics.gymnasium_attributes(task).items():
+        setattr(env.unwrapped, name, value)
+    env.unwrapped.state = start.copy()  # type: ignore[attr-defined]
+    return env

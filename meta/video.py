@@ -27,6 +27,7 @@ from credit_envs.tasks.control import BatchedDynamics
 from credit_envs.tasks.metaworld import MetaWorld, the_arm
 from meta import zoo
 from meta.command_line import DONE, FAILED, Parser, natural
+from meta.replay import gymnasium_env
 from meta.report import FRESH_LIFE
 
 NAME = "video"
@@ -96,15 +97,9 @@ class LifeReplay(gymnasium.Env[Any, Any]):
     def _begin(self, episode: Episode) -> gymnasium.Env[Any, Any]:
         dynamics, variant = self._task.dynamics, int(self._task.task_index[0])
         if isinstance(dynamics, BatchedDynamics):
-            env = gymnasium.make(
-                dynamics.gymnasium_id,
-                render_mode="rgb_array",
-                max_episode_steps=self._task.horizon,
-                **dynamics.gymnasium_kwargs(variant),
+            return gymnasium_env(
+                dynamics, variant, episode.start, self._task.horizon, render_mode="rgb_array"
             )
-            env.reset()
-            env.unwrapped.state = episode.start.copy()  # type: ignore[attr-defined]
-            return env
         if isinstance(dynamics, BipedalWalker):
             env = gymnasium.make("BipedalWalker-v3", render_mode="rgb_array")
             env.reset(seed=int(episode.start[0]))

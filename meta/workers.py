@@ -1,52 +1,39 @@
-"""Spreading the chunks of a generation over processes, with results that do not depend on it."""
-
-from collections.abc import Callable
+"""Workers that evaluate the chunks of a generation."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from credit_envs import workers
-from credit_envs.workers import begin_worker
+from credit_envs.local_workers import LocalWorkerPool
+from credit_envs.workers import WorkerPool
 from meta.population import Evaluator, EvaluatorSettings, Generation
+
+Losses = NDArray[np.float64]
+EvaluatorPool = WorkerPool[Generation, int, Losses]
+"""Of a generation and the number of a chunk, they make `Evaluator.losses`."""
+
+OPTION = "n_workers"
 
 _evaluator: Evaluator | None = None
 
 
-class WorkerPool(workers.WorkerPool[tuple[Generation, int], NDArray[np.float64]]):
-    """Processes that evaluate candidates; a chunk whose process died is evaluated again.
+def local_pool(
+    settings: EvaluatorSettings, num_workers: int, timeout: float | None = None
+) -> EvaluatorPool:
+    """Processes of this machine.
 
     Args:
         settings: what each process needs.
-        num_workers: how many processes, > 0.
+        num_workers: how many, > 0.
+        timeout: seconds in which a chunk must be done; None: see `WorkerPool`.
     """
-
-    def __init__(self, settings: EvaluatorSettings, num_workers: int) -> None:
-        super().__init__(_losses, num_workers, _begin, (settings,), option="n_workers")
-
-    def losses(
-        self, generation: Generation, num_chunks: int, on_retry: Callable[[str], None]
-    ) -> NDArray[np.float64]:
-        """Losses of all candidates, `(population_size, lives)`.
-
-        Args:
-            generation: candidates and lives.
-            num_chunks: how many chunks there are.
-            on_retry: told in a sentence when processes died and are replaced.
-
-        Raises:
-            WorkerError: processes died again and again without finishing a chunk.
-        """
-        return np.concatenate(
-            self.map([(generation, chunk) for chunk in range(num_chunks)], on_retry)
-        )
+    return LocalWorkerPool(_losses, num_workers, _begin, (settings,), timeout, OPTION)
 
 
 def _begin(settings: EvaluatorSettings) -> None:
     global _evaluator
-    begin_worker()
     _evaluator = Evaluator(settings)
 
 
-def _losses(task: tuple[Generation, int]) -> NDArray[np.float64]:
+def _losses(generation: Generation, chunk: int) -> Losses:
     assert _evaluator is not None
-    return _evaluator.losses(*task)
+    return _evaluator.losses(generation, chunk)

@@ -406,6 +406,31 @@ def final_beta(folder: Path) -> torch.Tensor:
     return PGPE.load(folder / "model.zip").policy.beta
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*TEACH, "1"], "--ray is for pgpe"),
+        (TRIALS, "takes one process"),
+        (["--agent", "dfa", "--env", DIGITS], "--ray is for agents that learn"),
+    ],
+)
+def test_ray_is_refused_where_there_is_nothing_to_share(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr("meta.arguments.ray_workers", lambda: None)
+    assert train.main([*arguments, "--ray", "auto"]) == train.MISUSED
+    assert message in capsys.readouterr().err
+
+
+def test_where_ray_is_missing_an_error_says_how_to_install_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "meta.ray_workers", raising=False)
+    with pytest.raises(SystemExit) as leave:
+        train.main([*QUICK, "1", "--ray", "auto"])
+    assert leave.value.code == train.MISUSED
+    assert 'pip install -c constraints.txt ".[ray]"' in capsys.readouterr().err
+    with pytest.raises(ImportError, match=r"\[ray\]"):
+        PGPE("TDCAPolicy", "CreditAssign-Gaussian-v0", ray="auto")
+
+
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_killed_in_mid_generation_ends_the_same(workers, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -428,9 +453,9 @@ def test_a_run_killed_in_mid_generation_ends_the_same(workers, tmp_path):
     assert torch.equal(final_beta(only_run(whole)), final_beta(folder))
 
 
-def nobody_is_left(group: int) -> bool:
-    """Whether all processes of a group have ended, within a few seconds."""
-    for _ in range(500):
+def nobody_is_left(group: int, seconds: int = 5) -> bool:
+    """Whether all processes of a group have ended, within so many seconds."""
+    for _ in range(100 * seconds):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from credit_envs.local_workers import LocalWorkerPool
 from credit_envs.tasks.control import Dynamics, Layers
-from credit_envs.workers import WorkerPool, begin_worker
 
 # Few, for each takes its time to hand out, but enough that no worker waits long for the others.
 _SHARES_PER_WORKER = 4
@@ -44,7 +44,7 @@ class SteppedDynamics(Dynamics):
 
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
-        self._pool: WorkerPool[list[Order], list[Episode]] | None = None
+        self._pool: LocalWorkerPool[SteppedDynamics, list[Order], list[Episode]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Worker processes play by themselves."""
@@ -74,7 +74,7 @@ class SteppedDynamics(Dynamics):
         whose = []
         for i in which.tolist():
             network = [(weight[..., i].copy(), bias[..., i].copy()) for weight, bias in networks]
-            order = Order(self, network, starts_of[:, i], task_of[i], len(rows))
+            order = Order(network, starts_of[:, i], task_of[i], len(rows))
             whose.append(order.key())
             orders.setdefault(whose[-1], order)
         played = dict(zip(orders, self._play_all(list(orders.values())), strict=True))
@@ -94,13 +94,13 @@ class SteppedDynamics(Dynamics):
 
     def _play_all(self, orders: list["Order"]) -> list["Episode"]:
         if self.num_workers == 0 or len(orders) == 1:
-            return play_episodes(orders)
+            return play_episodes(self, orders)
         if self._pool is None:
-            self._pool = WorkerPool(play_episodes, self.num_workers, begin_worker)
+            self._pool = LocalWorkerPool(play_episodes, self.num_workers)
         count = _SHARES_PER_WORKER * self.num_workers
         shares = [orders[i::count] for i in range(min(count, len(orders)))]
         episodes: list[Episode | None] = [None] * len(orders)
-        for i, played in enumerate(self._pool.map(shares, gymnasium.logger.warn)):
+        for i, played in enumerate(self._pool.map(self, shares, gymnasium.logger.warn)):
             episodes[i::count] = played
         return cast(list[Episode], episodes)
 
@@ -113,7 +113,6 @@ class SteppedDynamics(Dynamics):
 class Order(NamedTuple):
     """One episode to be played."""
 
-    dynamics: SteppedDynamics
     network: Network
     start: NDArray[np.float64]
     task: int
@@ -137,14 +136,13 @@ class Episode(NamedTuple):
     metrics: dict[str, float]
 
 
-def play_episodes(orders: list[Order]) -> list[Episode]:
+def play_episodes(dynamics: SteppedDynamics, orders: list[Order]) -> list[Episode]:
     """These episodes, one after the other."""
-    return [play_episode(order) for order in orders]
+    return [play_episode(dynamics, order) for order in orders]
 
 
-def play_episode(order: Order) -> Episode:
+def play_episode(dynamics: SteppedDynamics, order: Order) -> Episode:
     """Let an agent act until its episode ends, or the horizon comes."""
-    dynamics = order.dynamics
     env, observation = dynamics.begin(order.start, order.task)
     states = np.empty((order.horizon, dynamics.state_size), dtype=np.float32)
     actions = np.empty((order.horizon, dynamics.action_size), dtype=np.float32)
