@@ -99,7 +99,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
         ):
             letter(axes, row * len(tasks) + column, title)
     handles, labels = grid[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * len(tasks), 4))
     return figure
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import (
+    control_networks,
     deepagrel,
     deepagrel_skipping,
     deepagrel_table_1,
@@ -15,6 +16,8 @@ from benchmarks import (
     table_s2,
     table_s3,
     table_s4,
+    table_s5,
+    table_s6,
 )
 from benchmarks.classifiers import FILE, render
 from benchmarks.results import ResultsFile
@@ -30,6 +33,7 @@ TABLES = {
 }
 FIGURES = {
     "figure_2": "Figure 2: a point on a surface, led by gradients and by credits",
+    "figure_3": "Figure 3: agents that learn to act",
     "figure_s1": "Figure S1: convergence of the outer loop",
     "figure_s2": "Figure S2: convergence of the bottom-up network",
     "figure_s3": "Figure S3: the loss in the plane of two trajectories",
@@ -53,13 +57,13 @@ Every table and figure comes from a command, which goes on where it was interrup
 made from their results files by `python -m benchmarks.page`. A dash is a cell that has not been
 computed.
 
-All methods train the same bottom-up networks with Adam and a clip of the gradient's norm at 1, each
-with the learning rate and weight decay (rules that learn from labels: label smoothing, too) that
-do best on validation images. Up to 10,000 images, networks are trained on fresh subsets: images
-that no outer loop has seen. "TDCA, start" is the network that evolution starts from, which does
-feedback alignment; what evolution adds is the difference to it. The networks were evolved at 1,000
-images and 20 updates by `train.py`; their cards in `meta/zoo` say how. CIFAR-10 is scored on the
-first 1,000 of its test images.
+In classification all methods train the same bottom-up networks with Adam and a clip of the
+gradient's norm at 1, each with the learning rate and weight decay (rules that learn from labels:
+label smoothing, too) that do best on validation images. Up to 10,000 images, networks are trained
+on fresh subsets: images that no outer loop has seen. "TDCA, start" is the network that evolution
+starts from, which does feedback alignment; what evolution adds is the difference to it. The
+networks were evolved at 1,000 images and 20 updates by `train.py`; their cards in `meta/zoo` say
+how. CIFAR-10 is scored on the first 1,000 of its test images.
 """
 
 
@@ -86,6 +90,17 @@ def tdca() -> str:
     parts.append(
         f"## Table S4: complexity\n\n`python -m benchmarks.table_s4`\n\n{table_s4.render()}\n"
     )
+    control = ResultsFile(control_networks.FILE)
+    parts += [
+        "## Table S5: control, beside learners that start from nothing\n",
+        f"`python -m benchmarks.{table_s5.NAME}`\n",
+        f"{(table_s5.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
+        f"{table_s5.render(control, table_s5.Extent())}\n",
+        "## Table S6: three tasks of a robot arm, one network\n",
+        f"`python -m benchmarks.{table_s6.NAME}`\n",
+        f"{(table_s6.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
+        f"{table_s6.render(control)}\n",
+    ]
     parts += [figure(name, title) for name, title in FIGURES.items() if is_drawn(name)]
     if is_drawn(recovery.NAME):
         about = (recovery.__doc__ or "").partition("\n\n")[2].strip()

@@ -280,8 +280,8 @@ def fill(
     file.fill(
         [job for line in lines for jobs in tuning_jobs(*line, extent) for job in jobs], workers
     )
-    jobs = [job for line in lines for job in long_jobs(*line, extent)]
-    file.fill(jobs + [job for line in lines for job in life_jobs(file, *line, extent)], workers)
+    file.fill([job for line in lines for job in life_jobs(file, *line, extent)], workers)
+    file.fill([job for line in lines for job in long_jobs(*line, extent)], workers)
 
 
 def networks(task: str, extent: Extent) -> list[Network]:

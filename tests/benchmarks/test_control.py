@@ -3,14 +3,16 @@
 import json
 
 import gymnasium
+import numpy as np
 import pytest
 
-from benchmarks import control_networks, table_s5
+from benchmarks import control_networks, figure_3, table_s5, table_s6
 from benchmarks.control_learners import learned
 from benchmarks.control_networks import Network, life_of, steps_lived
 from benchmarks.results import ResultsFile
 from benchmarks.table_s5 import TASKS, Extent, life_jobs, long_jobs, needed, render, target
 from meta import zoo
+from meta.evaluation import CONDITIONS
 
 SMALL = Extent(seeds=1, tuning_seeds=0, generations=1, marks=(1_000, 2_000))
 
@@ -85,7 +87,8 @@ def test_steps_until_as_good():
 def network_cell(start, end):
     returns = {"episode_return": {"mean": [start, end]}}
     return {
-        "conditions": {"normal": returns, "constant": returns},
+        "conditions": dict.fromkeys(CONDITIONS, returns),
+        "history": [start, end],
         "meta_steps": 1e6,
         "life_steps": 300.0,
         "network_made_by": {"hardware": "", "versions": {}, "commit": ""},
@@ -137,3 +140,37 @@ def test_another_recipe_is_another_run(tmp_path, monkeypatch):
     monkeypatch.setattr(control_networks, "RECIPES", changed)
     assert network._folder(tmp_path) != before
     assert network.settings["recipe"] == {"generations": recipe.generations + 1}
+
+
+def test_the_figure_is_drawn_from_the_results(tmp_path, monkeypatch, capsys):
+    def learn(network, file, logdir):
+        cell = network_cell(20.0, 100.0 + network.seed)
+        return file.cell(network.key, network.settings, lambda: cell)
+
+    monkeypatch.setattr(Network, "learn", learn)
+    monkeypatch.setattr(figure_3, "picture", lambda network, logdir: np.zeros((8, 9, 3), np.uint8))
+    folders = ["--output", str(tmp_path), "--logdir", str(tmp_path / "tensorboard")]
+    assert figure_3.main(["--quick", "--only", "CartPole", "Pendulum", *folders]) == 0
+    assert (tmp_path / "figure_3-quick.png").stat().st_size > 10_000
+    assert len(ResultsFile(control_networks.FILE, True, tmp_path).cells) == 4
+
+
+def test_table_s6_shows_returns_and_successes(tmp_path):
+    file = ResultsFile("control", folder=tmp_path)
+    assert "Nothing" in table_s6.render(file)
+    before, after = {"mean": [10.0, 900.4], "std": [1.0, 20.0]}, {"mean": [0.0, 0.9], "std": [0, 0]}
+    metrics = {"episode_return": before, "success": after}
+    tasks = {task: {"normal": metrics, "constant": metrics} for task in table_s6.TASKS}
+    key = table_s6._key("unseen")
+    file.cell(key, {"lives": 30}, lambda: {"tasks": tasks})
+    lines = table_s6.render(file).splitlines()
+    assert lines[2].count("| 10 ± 1 (0 %) ") == 3
+    assert "| 900 ± 20 (90 %) *(1932.2 (0 %))* |" in lines[3]
+    assert "30 lives" in lines[-1]
+
+
+def test_table_s6_refuses_networks_of_other_environments(tmp_path, capsys):
+    assert table_s6.main(["--quick", "--network", "cartpole"]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("table_s6: cartpole was meta-trained in CreditAssign-CartPole-v0")
+    assert len(error.splitlines()) == 1

@@ -7,7 +7,18 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import classifiers, page, table_1, table_2, table_s1, table_s2, table_s3, table_s4
+from benchmarks import (
+    classifiers,
+    page,
+    table_1,
+    table_2,
+    table_s1,
+    table_s2,
+    table_s3,
+    table_s4,
+    table_s5,
+    table_s6,
+)
 from benchmarks.classifiers import START, Block, Row, Setting, job, render
 from benchmarks.results import Job, ResultsFile, markdown, spread
 from benchmarks.transferred_network import asked_about
@@ -164,6 +175,6 @@ def test_what_another_command_computed_anew_is_kept(tmp_path):
 
 def test_the_page_names_every_command():
     text = page.tdca()
-    for table in (*TABLES, table_s4):
+    for table in (*TABLES, table_s4, table_s5, table_s6):
         assert f"python -m {table.__name__}" in text
     assert "python -m benchmarks.deepagrel_table_1" in page.deep_agrel()
