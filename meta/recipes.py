@@ -228,13 +228,15 @@ RECIPES: Mapping[str, Recipe] = {
         scored_kwargs={"credit_scale": 3.0, "init_stdev": 0.2},
     ),
     "CreditAssign-BipedalWalker-v0": Recipe(
-        generations=150,
+        generations=60,
+        policy_kwargs={"hidden_size": 8},
         learner_kwargs=_PLAYED | {"lives": 2},
         all_cores=True,
         num_lives=32,
     ),
     "CreditAssign-MetaWorld-v0": Recipe(
         generations=120,
+        policy_kwargs={"hidden_size": 16},
         # Returns in one task are several times those in another.
         learner_kwargs=_PLAYED | {"lives": 3, "task_fitness": "ranks"},
         meta_kwargs={"starts": "train"},

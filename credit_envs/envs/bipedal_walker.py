@@ -54,7 +54,7 @@ class BipedalWalkerVectorEnv(CreditAssignVectorEnv):
     ## Arguments
     | argument | default | meaning |
     |---|---|---|
-    | `num_updates` | 3 | episodes after the first, each with an update before it |
+    | `num_updates` | 2 | episodes after the first, each with an update before it |
     | `horizon` | 400 | most steps in an episode; Gymnasium's own limit, 1,600, costs four times as
       much, and it takes about that long to reach the end of the ground |
     | `hidden_sizes` | `()` | tanh hidden layers of the agent; none makes it linear |
@@ -78,7 +78,7 @@ class BipedalWalkerVectorEnv(CreditAssignVectorEnv):
         self,
         num_envs: int = 1,
         *,
-        num_updates: int = 3,
+        num_updates: int = 2,
         horizon: int = 400,
         hidden_sizes: tuple[int, ...] = (),
         init_stdev: float = 0.1,
