@@ -12,9 +12,9 @@ end where little is left to be gained. They are as good as TDCA where they come 
 of its gain. To a learner that starts from nothing a reversed motor is another name for its actions,
 so that it does in the reversed tasks as in the plain ones, and is scored there.
 
-A top-down network has met its task before, as no learner has: the steps of meta-training stand
-beside it. For the paper, whose agents have 200 episodes, "policy gradient" is named where ours is
-PPO; its pendulum is v0, whose starts it does not say.
+A top-down network has met its task before, as no learner has: the steps of meta-training, if all
+episodes last as long as they may, stand beside it. For the paper, whose agents have 200 episodes,
+"policy gradient" is named where ours is PPO; its pendulum is v0, whose starts it does not say.
 """
 
 import sys
@@ -381,7 +381,14 @@ def episode_returns(cell: Cell, condition: str = "normal") -> list[float]:
 
 def render(file: ResultsFile, extent: Extent) -> str:
     """The table in Markdown, with what made it."""
-    header = ["first", "after a life", "with more", "steps until as good", "meta-training", "paper"]
+    header = [
+        "first",
+        "after a life",
+        "with more",
+        "steps until as good",
+        "meta-training, steps",
+        "paper",
+    ]
     parts: list[str] = []
     used: list[Cell] = []
     for task in TASKS:
@@ -433,7 +440,8 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
         seeds = [cell["settings"]["seed"] for cell in short]
         runs = [[c for c in short + long if c["settings"]["seed"] == seed] for seed in seeds]
         until = needed(runs, enough) if enough is not None else ""
-        lines.append([learner.algorithm, first, life, more, until, "none", learner.paper])
+        paper = learner.paper if plain == task else ""
+        lines.append([learner.algorithm, first, life, more, until, "none", paper])
         used += short + long
     return lines, used
 
@@ -467,9 +475,8 @@ def with_steps(returns: Values, steps: Sequence[float]) -> str:
 
 def spread(values: Values) -> str:
     """Mean ± standard deviation; the value alone where there is one."""
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values):.1f}"
+    mean = f"{np.mean(values):.1f}".replace("-", "−")
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values):.1f}"
 
 
 if __name__ == "__main__":
