@@ -244,6 +244,7 @@ class Extent:
     marks: Sequence[int] = (1_000, 2_000, 3_000, 5_000, 7_000, *range(10_000, 100_001, 10_000))
 
 
+_QUICK_TASKS = ("CartPole", "ReversedCartPole")
 QUICK = Extent(seeds=2, tuning_seeds=0, generations=3, marks=(2_000,))
 
 
@@ -252,7 +253,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute; kept in a file of its own")
-    add("--only", nargs="+", choices=TASKS, default=list(TASKS), help="tasks (default: all)")
+    add(
+        "--only",
+        nargs="+",
+        choices=TASKS,
+        metavar="TASK",
+        help=f"of {', '.join(TASKS)} (default: all; quick: {', '.join(_QUICK_TASKS)})",
+    )
     add("--seeds", type=positive, metavar="N", help="per line (default: 3; quick: 2)")
     add("--logdir", type=Path, metavar="DIR", help=f"runs of train.py (default: {LOGDIR})")
     add("--workers", type=positive, metavar="N", help="processes (default: one per core)")
@@ -262,7 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         file = ResultsFile(FILE, arguments.quick)
-        fill(file, arguments.only, extent, arguments.logdir or LOGDIR, arguments.workers)
+        tasks = arguments.only or (_QUICK_TASKS if arguments.quick else list(TASKS))
+        fill(file, tasks, extent, arguments.logdir or LOGDIR, arguments.workers)
         print(render(file, extent))
 
     return exit_code(NAME, work)
