@@ -307,19 +307,22 @@ def _learners(task: str) -> Sequence[Learner]:
 
 
 def tuning_jobs(task: str, index: int, extent: Extent) -> list[list[Job]]:
-    """Of a learner with the steps of a life, by setting."""
+    """Of a learner with the steps of a life, by setting, if there is a choice."""
     seeds = range(_TUNING_SEED, _TUNING_SEED + extent.tuning_seeds)
     learner = _learners(task)[index]
+    if len(learner.in_a_life) == 1:
+        return []
     return [[life_job(task, learner, each, seed) for seed in seeds] for each in learner.in_a_life]
 
 
 def chosen(file: ResultsFile, task: str, index: int, extent: Extent) -> Settings | None:
     """The setting with the highest mean score after a life; None if not all are there."""
     learner = _learners(task)[index]
-    if extent.tuning_seeds == 0:
+    choice = tuning_jobs(task, index, extent)
+    if extent.tuning_seeds == 0 or not choice:
         return learner.in_a_life[0]
     scores = []
-    for jobs in tuning_jobs(task, index, extent):
+    for jobs in choice:
         if any(job.key not in file.cells for job in jobs):
             return None
         scores.append(np.mean([file.cells[job.key]["scores"][-1] for job in jobs]))
