@@ -425,7 +425,7 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
     lines, used = [], []
     cells = [cell for cell in (n.find(file) for n in networks(task, extent)) if cell]
     if cells:
-        steps = f"{cells[0]['meta_steps']:.1e} steps"
+        steps = f"{cells[0]['meta_steps'] / 1e6:,.0f} million"
         for name, condition, paper in (
             ("TDCA", "normal", TASKS[task].paper),
             ("TDCA, constant credits", "constant", ""),
