@@ -1,12 +1,13 @@
 """Agents that learn to act: their tasks, and how they learn (TDCA, Fig. 3).
 
-Above, the last episode of an agent that was led by credits. In the middle, its return by update in
-lives that the outer loop never met, with the agent's own credits and under three controls: the
-mean of all agents' credits, those of another agent, and none. Where constant credits do as well as
-its own, learning takes no adaptation, only a drift that is good for all. Below, the outer loop: the
-mean return of the candidates' agents after their last update (of the lives that count there), by
-generation. Bands are standard deviations over seeds of the outer loop. The networks are those of
-Tables S5 and S6; what is missing is meta-trained.
+Above, the end of the last episode of an agent that was led by credits (Meta-World's picture takes
+OpenGL, see `python -m meta.video --help`). In the middle, its return by update in lives that the
+outer loop never met, with the agent's own credits and under three controls: the mean of all agents'
+credits, those of another agent, and none. Where constant credits do as well as its own, learning
+takes no adaptation, only a drift that is good for all. Below, the outer loop: the mean return of
+the candidates' agents after their last update (of the lives that count there), by generation. Bands
+are standard deviations over seeds of the outer loop. The networks are those of Tables S5 and S6;
+what is missing is meta-trained.
 """
 
 import argparse
@@ -34,11 +35,13 @@ from benchmarks.figures import (
     run,
 )
 from benchmarks.results import Cell, ResultsFile
+from credit_envs import CreditAssignVectorEnv
+from credit_envs.tasks import ControlTask
 from meta.command_line import positive
 from meta.evaluation import CONDITIONS
 from meta.pgpe import PGPE
 from meta.recipes import CONTROL, RECIPES
-from meta.report import FRESH_LIFE
+from meta.video import LifeReplay, live
 
 NAME = "figure_3"
 EXAMPLES = """\
@@ -104,19 +107,21 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
 
 
 def picture(network: Network, logdir: Path) -> NDArray[np.uint8]:
-    """The last episode of a life as its environment draws it, without the learning curve."""
-    env = gymnasium.make(
-        network.env_id, render_mode="rgb_array", **RECIPES[network.env_id].scored_kwargs
-    )
+    """Gymnasium's picture of the end of a life's last episode."""
+    kwargs = RECIPES[network.env_id].scored_kwargs
+    env = gymnasium.make_vec(network.env_id, num_envs=1, **kwargs)
+    assert isinstance(env, CreditAssignVectorEnv)
+    assert isinstance(env.task, ControlTask)
     policy = PGPE.load(network.run(logdir).checkpoint).policy
-    observation, _ = env.reset(seed=FRESH_LIFE)
-    over = False
-    while not over:
-        credits, _ = policy.predict(observation)
-        observation, _, over, _, _ = env.step(credits)
-    frame: NDArray[np.uint8] = np.asarray(env.render())
+    episode = live(policy, env)[-1]
     env.close()
-    return frame[:, : frame.shape[1] // 2]
+    replay = LifeReplay(env.task, [episode])
+    replay.reset()
+    for action in episode.actions:
+        replay.step(action)
+    frame: NDArray[np.uint8] = replay.render()
+    replay.close()
+    return frame
 
 
 def inner_loop(axes: Axes, cells: Sequence[Cell]) -> None:

@@ -12,9 +12,9 @@ end where little is left to be gained. They are as good as TDCA where they come 
 of its gain. To a learner that starts from nothing a reversed motor is another name for its actions,
 so that it does in the reversed tasks as in the plain ones, and is scored there.
 
-A top-down network has met its task before, as no learner has: the steps of meta-training stand
-beside it. For the paper, whose agents have 200 episodes, "policy gradient" is named where ours is
-PPO; its pendulum is v0, whose starts it does not say.
+A top-down network has met its task before, as no learner has: the steps of meta-training, if all
+episodes last as long as they may, stand beside it. For the paper, whose agents have 200 episodes,
+"policy gradient" is named where ours is PPO; its pendulum is v0, whose starts it does not say.
 """
 
 import sys
@@ -244,6 +244,7 @@ class Extent:
     marks: Sequence[int] = (1_000, 2_000, 3_000, 5_000, 7_000, *range(10_000, 100_001, 10_000))
 
 
+_QUICK_TASKS = ("CartPole", "ReversedCartPole")
 QUICK = Extent(seeds=2, tuning_seeds=0, generations=3, marks=(2_000,))
 
 
@@ -252,7 +253,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute; kept in a file of its own")
-    add("--only", nargs="+", choices=TASKS, default=list(TASKS), help="tasks (default: all)")
+    add(
+        "--only",
+        nargs="+",
+        choices=TASKS,
+        metavar="TASK",
+        help=f"of {', '.join(TASKS)} (default: all; quick: {', '.join(_QUICK_TASKS)})",
+    )
     add("--seeds", type=positive, metavar="N", help="per line (default: 3; quick: 2)")
     add("--logdir", type=Path, metavar="DIR", help=f"runs of train.py (default: {LOGDIR})")
     add("--workers", type=positive, metavar="N", help="processes (default: one per core)")
@@ -262,7 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         file = ResultsFile(FILE, arguments.quick)
-        fill(file, arguments.only, extent, arguments.logdir or LOGDIR, arguments.workers)
+        tasks = arguments.only or (_QUICK_TASKS if arguments.quick else list(TASKS))
+        fill(file, tasks, extent, arguments.logdir or LOGDIR, arguments.workers)
         print(render(file, extent))
 
     return exit_code(NAME, work)
@@ -299,19 +307,22 @@ def _learners(task: str) -> Sequence[Learner]:
 
 
 def tuning_jobs(task: str, index: int, extent: Extent) -> list[list[Job]]:
-    """Of a learner with the steps of a life, by setting."""
+    """Of a learner with the steps of a life, by setting, if there is a choice."""
     seeds = range(_TUNING_SEED, _TUNING_SEED + extent.tuning_seeds)
     learner = _learners(task)[index]
+    if len(learner.in_a_life) == 1:
+        return []
     return [[life_job(task, learner, each, seed) for seed in seeds] for each in learner.in_a_life]
 
 
 def chosen(file: ResultsFile, task: str, index: int, extent: Extent) -> Settings | None:
     """The setting with the highest mean score after a life; None if not all are there."""
     learner = _learners(task)[index]
-    if extent.tuning_seeds == 0:
+    choice = tuning_jobs(task, index, extent)
+    if extent.tuning_seeds == 0 or not choice:
         return learner.in_a_life[0]
     scores = []
-    for jobs in tuning_jobs(task, index, extent):
+    for jobs in choice:
         if any(job.key not in file.cells for job in jobs):
             return None
         scores.append(np.mean([file.cells[job.key]["scores"][-1] for job in jobs]))
@@ -381,7 +392,14 @@ def episode_returns(cell: Cell, condition: str = "normal") -> list[float]:
 
 def render(file: ResultsFile, extent: Extent) -> str:
     """The table in Markdown, with what made it."""
-    header = ["first", "after a life", "with more", "steps until as good", "meta-training", "paper"]
+    header = [
+        "first",
+        "after a life",
+        "with more",
+        "steps until as good",
+        "meta-training, steps",
+        "paper",
+    ]
     parts: list[str] = []
     used: list[Cell] = []
     for task in TASKS:
@@ -407,7 +425,7 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
     lines, used = [], []
     cells = [cell for cell in (n.find(file) for n in networks(task, extent)) if cell]
     if cells:
-        steps = f"{cells[0]['meta_steps']:.1e} steps"
+        steps = f"{cells[0]['meta_steps'] / 1e6:,.0f} million"
         for name, condition, paper in (
             ("TDCA", "normal", TASKS[task].paper),
             ("TDCA, constant credits", "constant", ""),
@@ -433,7 +451,8 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
         seeds = [cell["settings"]["seed"] for cell in short]
         runs = [[c for c in short + long if c["settings"]["seed"] == seed] for seed in seeds]
         until = needed(runs, enough) if enough is not None else ""
-        lines.append([learner.algorithm, first, life, more, until, "none", learner.paper])
+        paper = learner.paper if plain == task else ""
+        lines.append([learner.algorithm, first, life, more, until, "none", paper])
         used += short + long
     return lines, used
 
@@ -467,9 +486,8 @@ def with_steps(returns: Values, steps: Sequence[float]) -> str:
 
 def spread(values: Values) -> str:
     """Mean ± standard deviation; the value alone where there is one."""
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values):.1f}"
+    mean = f"{np.mean(values):.1f}".replace("-", "−")
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values):.1f}"
 
 
 if __name__ == "__main__":

@@ -112,7 +112,6 @@ class LifeReplay(gymnasium.Env[Any, Any]):
         return watched  # type: ignore[no-any-return]
 
 
-@torch.no_grad()
 def record(
     policy: CreditPolicy,
     env_id: str,
@@ -150,11 +149,7 @@ def record(
     if wanted[-1] > env.num_updates:
         raise ValueError(f"updates={wanted}: a life in {env_id} has {env.num_updates}")
 
-    observation = env.reset_tensors([life], task=np.array([task]))
-    episodes = [_episode(env.task)]
-    for _ in range(wanted[-1]):
-        observation = env.step_tensors(policy.act(observation)).observation
-        episodes.append(_episode(env.task))
+    episodes = live(policy, env, life, task)
     stem = f"{env_id}-task-{task}" if len(env.task.task_names) > 1 else env_id
     prefix = f"life-{life}"
     replay = LifeReplay(env.task, episodes)
@@ -166,6 +161,27 @@ def record(
     recorder.close()  # type: ignore[no-untyped-call]
     env.close()
     return [folder / stem / f"{prefix}-episode-{update}.mp4" for update in wanted]
+
+
+@torch.no_grad()
+def live(
+    policy: CreditPolicy, env: CreditAssignVectorEnv, life: int = FRESH_LIFE, task: int = 0
+) -> list[Episode]:
+    """The episodes of a life that is led by a policy, one more than it has updates.
+
+    Args:
+        policy: chooses the credits.
+        env: a control environment with one agent.
+        life: its seed.
+        task: its task, by index.
+    """
+    assert isinstance(env.task, ControlTask)
+    observation = env.reset_tensors([life], task=np.array([task]))
+    episodes = [_episode(env.task)]
+    for _ in range(env.num_updates):
+        observation = env.step_tensors(policy.act(observation)).observation
+        episodes.append(_episode(env.task))
+    return episodes
 
 
 def _episode(task: ControlTask) -> Episode:

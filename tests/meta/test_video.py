@@ -10,7 +10,7 @@ from agents import TDCARNNPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta import video
-from meta.video import LifeReplay, _episode, record
+from meta.video import LifeReplay, live, record
 
 SHORT = {"num_updates": 1, "horizon": 8}
 
@@ -39,12 +39,12 @@ def test_episodes_happen_again_in_gymnasium(name, task):
     policy = policy_for(env)
     assert isinstance(env.task, ControlTask)
     observation = env.reset_tensors([3], task=np.array([task]))
-    episodes, returns = [_episode(env.task)], [env.task.episode_return.item()]
+    returns = [env.task.episode_return.item()]
     for _ in range(2):
         observation = env.step_tensors(policy.act(observation)).observation
-        episodes.append(_episode(env.task))
         returns.append(env.task.episode_return.item())
 
+    episodes = live(policy, env, 3, task)
     replay = LifeReplay(env.task, episodes)
     for episode, expected in zip(episodes, returns, strict=True):
         replay.reset()
