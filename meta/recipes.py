@@ -235,6 +235,13 @@ _TEACH = Recipe(
     },
     meta_kwargs={"loss_on": "held-out"},
 )
+# At the environments' rate lives here are chaotic: gradients of a hundred, no two of them alike.
+_TEACH_SLOWLY = replace(
+    _TEACH,
+    generations=600,
+    learner_kwargs={"learning_rate": 0.003},
+    scored_kwargs={"learning_rate": 0.005},
+)
 META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-Digits-v0": replace(
         _TEACH,
@@ -242,8 +249,8 @@ META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
         scored_kwargs={"learning_rate": 0.05},
     ),
     "CreditAssign-MNIST-v0": _TEACH,
-    "CreditAssign-FashionMNIST-v0": _TEACH,
-    "CreditAssign-CIFAR10-v0": _TEACH,
+    "CreditAssign-FashionMNIST-v0": _TEACH_SLOWLY,
+    "CreditAssign-CIFAR10-v0": _TEACH_SLOWLY,
 }
 """Recipes of meta-gradients by environment."""
 
