@@ -4,7 +4,7 @@ The zoo's top-down network for MNIST has seen labelled images before it leads a 
 backpropagation has, too: its initial weights W₀ and its inner learning rate are what the outer loop
 learns (Finn et al., "Model-agnostic meta-learning", 2017, with second derivatives), from Kaiming's
 start, on lives of the same images, with the same inner and outer optimiser and as many generations.
-The outer rate is the one of a few that does best on validation images after a tenth of them.
+The outer rate is the one of a few that does best on validation images after a twentieth of them.
 
 What is learned differs in kind. W₀ has a weight for every pixel, so it can be a classifier of these
 very classes before the first update; "0 updates" shows how far it is. The top-down network sees
@@ -45,7 +45,7 @@ NETWORK = "mnist-meta-gradient"
 """Of the zoo: the top-down network with whose budget backpropagation learns."""
 METHOD = "BP, learned start and rate"
 OUTER_RATES = (0.0002, 0.001, 0.005)
-_TRIAL = 10
+_TRIAL = 20
 """Each outer rate is tried for a fraction of the generations, one over this."""
 SETTINGS = {
     "MNIST": Setting("MNIST", 1000, 20),
@@ -267,9 +267,7 @@ def trained(rate: float, generations: int, path: Path) -> LearnedBackprop:
         generations: of the outer loop.
         path: of the checkpoint.
     """
-    model = (
-        LearnedBackprop.load(path) if path.exists() else learner(rate, generations, **budget())
-    )
+    model = LearnedBackprop.load(path) if path.exists() else learner(rate, generations, **budget())
     missing = (generations - model.generation) * model.timesteps_per_generation
     if missing > 0:
         started = time.process_time()
