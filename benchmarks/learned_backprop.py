@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -185,8 +186,8 @@ class LearnedBackprop(MetaGradient):
         assert self.seed is not None
         assert isinstance(env.task, ClassificationTask)
         policy = LearnedStart(
-            env.single_observation_space,  # type: ignore[arg-type]
-            env.single_action_space,  # type: ignore[arg-type]
+            env.single_observation_space,
+            env.single_action_space,
             **self.policy_kwargs,
         )
         policy.take(env.task.draw_life(self.seed))
@@ -204,7 +205,7 @@ def _no_policy(observation: Tensor, beta: Tensor) -> Tensor:
 
 def _shapes(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Of the weights of each layer, the biases in the last column."""
-    return [(units, below + 1) for below, units in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [(units, below + 1) for below, units in pairwise(sizes)]
 
 
 # ---------------------------------------------------------------------- the command

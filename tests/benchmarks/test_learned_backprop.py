@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from agents import BackpropPolicy
 from benchmarks import classifiers, learned_backprop
+from benchmarks.classifiers import Setting
 from benchmarks.learned_backprop import (
     BackpropUnroll,
     LearnedBackprop,
@@ -14,7 +15,6 @@ from benchmarks.learned_backprop import (
     learner,
     scores,
 )
-from benchmarks.classifiers import Setting
 from benchmarks.results import ResultsFile
 from credit_envs.datasets import Dataset
 from credit_envs.tasks import ClassificationTask
