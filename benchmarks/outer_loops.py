@@ -186,8 +186,8 @@ def render(file: ResultsFile) -> str:
     header = ["outer loop", "generations", "CPU s", "validation loss", "CPU s to PGPE's", "test, %"]
     note = (
         "“CPU s to PGPE's”: until the validation loss is that of PGPE in the end, "
-        f"{goal:.3f} nats. Test accuracy: mean ± standard deviation over five fresh subsets; the best "
-        f"baseline has {100 * YARDSTICK:.1f}."
+        f"{goal:.3f} nats. Test accuracy: mean ± standard deviation over five fresh subsets; the "
+        f"best baseline has {100 * YARDSTICK:.1f}."
     )
     return f"{markdown(header, rows)}\n\n{note} Made by {makers(file.cells.values())}."
 
