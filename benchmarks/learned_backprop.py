@@ -42,7 +42,7 @@ from meta.tuning import Tuned, tune, validated
 from meta.unroll import Unroll, _forward
 
 NAME = "learned_backprop"
-NETWORK = "mnist-meta-gradient"
+NETWORK = "mnist-mlp"
 """Of the zoo: the top-down network with whose budget backpropagation learns."""
 METHOD = "BP, learned start and rate"
 OUTER_RATES = (0.0002, 0.001, 0.005)
@@ -154,19 +154,19 @@ class BackpropUnroll(Unroll):
         weights = [inputs.kept(first), *others]
         state = weights + [torch.zeros_like(weight) for weight in weights * 2]
         for number in range(1, self.num_updates + 1):
-            state = self._update(inputs, labels, number, beta, learning_rate, state)
+            state = self._descend(inputs, labels, number, learning_rate, state)
         weights = state[: len(weights)]
         return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
 
-    def _update(
+    def _descend(
         self,
         inputs: Inputs,
         labels: Tensor,
         number: int,
-        beta: Tensor,
         learning_rate: Tensor,
         state: Sequence[Tensor],
     ) -> list[Tensor]:
+        """Weights and moments after update `number`, counted from 1."""
         weights = list(state[: len(self._units)])
         hidden, log_probabilities = _forward(weights, inputs)
         errors = [labels - log_probabilities.exp()]
@@ -198,8 +198,8 @@ class LearnedBackprop(MetaGradient):
         return BackpropUnroll(env.task, self.policy.unpack, env.num_updates)
 
 
-def _no_policy(observation: Tensor, beta: Tensor) -> Tensor:
-    """Credits come down through the weights, which no observation holds."""
+def _no_policy(*_: Any) -> Tensor:
+    """Never asked: credits come down through the weights, which no observation holds."""
     raise NotImplementedError
 
 

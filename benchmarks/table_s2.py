@@ -15,7 +15,7 @@ PAPER = {
     "All": ("96.22 / 94.92", "89.14 / 86.39", "59.35 / 42.25"),
 }
 EVOLVED = {
-    "MNIST": "mnist-mlp",
+    "MNIST": "mnist-pgpe",
     "Fashion-MNIST": "fashion-mlp",
     "CIFAR-10": "cifar10-mlp",
     "All": "all-mlp",
