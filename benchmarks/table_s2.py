@@ -16,7 +16,7 @@ PAPER = {
 }
 EVOLVED = {
     "MNIST": "mnist-pgpe",
-    "Fashion-MNIST": "fashion-mlp",
+    "Fashion-MNIST": "fashion-pgpe",
     "CIFAR-10": "cifar10-mlp",
     "All": "all-mlp",
 }
