@@ -45,7 +45,7 @@ NAME = "learned_backprop"
 NETWORK = "mnist-mlp"
 """Of the zoo: the top-down network with whose budget backpropagation learns."""
 METHOD = "BP, learned start and rate"
-OUTER_RATES = (0.0002, 0.001, 0.005)
+OUTER_RATES = (0.0002, 0.001, 0.005, 0.02)
 _TRIAL = 50
 """Generations for which each outer rate is tried."""
 SETTINGS = {
