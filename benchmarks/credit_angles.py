@@ -10,6 +10,7 @@ are zero, for two updates, backpropagation gives hidden neurons no credit, and t
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
 from meta import zoo
 from meta.baselines import image_env, image_split
-from meta.command_line import positive
+from meta.command_line import at_least, positive
 from meta.report import fresh_lives
 
 NAME = "credit_angles"
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw the figure."""
     parser = FigureParser(NAME, __doc__, EXAMPLES)
     add_data(parser, METHODS)
-    parser.add_argument("--updates", type=positive, default=20, metavar="N", help="in each life")
+    parser.add_argument("--updates", type=partial(at_least, 3), default=20, metavar="N")
     parser.add_argument("--lives", type=positive, metavar="N", help="default: 5; quick: 2")
     return run(parser, draw, argv)
 
@@ -183,7 +184,8 @@ def render(file: ResultsFile) -> str:
         line = [key]
         for layer in _LAYERS:
             curve = cell["angle"][layer]["mean"]
-            line += [f"{curve[place]:.0f}°" for place in (2, len(curve) // 2 - 1, -1)]
+            places = (curve[place - 1] for place in (3, len(curve) // 2, len(curve)))
+            line += ["–" if value is None else f"{value:.0f}°" for value in places]
         rows.append(line)
     if not rows:
         return "–"
