@@ -187,7 +187,7 @@ class LearnedBackprop(MetaGradient):
         assert isinstance(env.task, ClassificationTask)
         policy = LearnedStart(
             env.single_observation_space,
-            env.single_action_space,
+            env.single_action_space,  # type: ignore[arg-type]
             **self.policy_kwargs,
         )
         policy.take(env.task.draw_life(self.seed))

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
         for seed in range(arguments.seeds):
             settings = {"outer": outer, "generations": generations, "seed": seed}
             runs[outer, seed] = results.cell(
-                f"{LABELS[outer]}, seed {seed}", settings, lambda s=settings: race(**s)
+                f"{LABELS[outer]}, seed {seed}", settings, partial(race, outer, generations, seed)
             )
     print(render(results))
     figure = Figure(figsize=(10.5, 4.2), layout="constrained")
