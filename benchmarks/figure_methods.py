@@ -25,7 +25,7 @@ KAIMING, ZERO, DFA, DFA_AGAIN = "BP, Kaiming start", "BP, zero start", "DFA", "D
 NETWORKS: Mapping[str, Mapping[str, str]] = {
     "MNIST": {TDCA: "mnist-pgpe", DIFFUSION: "mnist-groups"},
     "FashionMNIST": {TDCA: "fashion-pgpe", DIFFUSION: "fashion-groups"},
-    "CIFAR10": {TDCA: "cifar10-mlp", DIFFUSION: "cifar10-groups"},
+    "CIFAR10": {TDCA: "cifar10-pgpe", DIFFUSION: "cifar10-groups"},
     "Digits": {TDCA: "digits-mlp"},
 }
 """The zoo's network, evolved as in the paper, for each data set and way of giving credit."""

@@ -17,7 +17,7 @@ PAPER = {
 EVOLVED = {
     "MNIST": "mnist-pgpe",
     "Fashion-MNIST": "fashion-pgpe",
-    "CIFAR-10": "cifar10-mlp",
+    "CIFAR-10": "cifar10-pgpe",
     "All": "all-mlp",
 }
 
