@@ -97,7 +97,12 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
                 shown = {key: values[first:] for key, values in curve.items()}
                 band(axes, range(first + 1, updates + 1), shown, _COLOURS[label], label)
         for column, (axes, layer) in enumerate(zip(panels[row], _LAYERS, strict=True)):
-            axes.set(xlabel="update", ylabel="angle to backpropagation / °", ylim=(0, 95))
+            axes.set(
+                xlabel="update",
+                ylabel="angle to backpropagation / °",
+                ylim=(0, 110),
+                xlim=(1, updates),
+            )
             letter(axes, row * len(_LAYERS) + column, f"{name}, {layer}")
     panels[0, 0].legend()
     print(render(results))

@@ -9,6 +9,10 @@ one of a few that does best on validation images after fifty generations.
 What is learned differs in kind. W₀ has a weight for every pixel, so it can be a classifier of these
 very classes before the first update; "0 updates" shows how far it is. The top-down network sees
 outputs and labels alone, and its networks start from zero.
+
+The outer loop does not settle as that of the top-down network does: the loss on held-out images,
+which the results file keeps by generation, is lowest after about a hundred, rises, and only comes
+down again with the outer rate. A gentler one may make more of this control.
 """
 
 import sys

@@ -71,8 +71,15 @@ labelled images of its data set by the ten thousand, as none of the rules beside
 took from them is a way to give credit that makes networks do better on *new* images of that data
 set, in lives like those it was trained in: of 1,000 images and 20 updates. That generalises to
 images and subsets that it never met; to another data set, more images or longer lives it does not,
-where the rules that it started from do as well or better. It needs a loss on held-out images and an
-inner learning rate at which gradients through a life are not chaotic.
+where the rules that it started from do as well or better. It needs a loss on held-out images, an
+inner learning rate at which gradients through a life are not chaotic, and data: on CIFAR-10 the
+gain over backpropagation lies within the spread, and with the few hundred images of Digits
+backpropagation stays ahead.
+
+Backpropagation from learned initial weights gains about half as much over Kaiming's start, with six
+times as many parameters, and loses more on Fashion-MNIST. The credits are not those of
+backpropagation: on MNIST they part further from its updates than feedback alignment does, from
+which they began.
 """
 HEAD = """\
 # The evidence of the TDCA paper, as found here
