@@ -4,7 +4,7 @@
     python -m benchmarks.credit_trainer --quick
 
 The same network of PyTorch's layers, batch, Adam and gradient clip; credits of the zoo's
-`mnist-mlp`, backpropagation of the cross-entropy. CPU seconds of one thread, in turns.
+`mnist-pgpe`, backpropagation of the cross-entropy. CPU seconds of one thread, in turns.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 def race(images: Tensor, labels: Tensor, repeats: int) -> tuple[list[float], list[float]]:
     """Steps per second of both, in turns."""
     steps = max(10, 20_000 // len(images))
-    trainer = CreditTrainer(network(), load("mnist-mlp"))
+    trainer = CreditTrainer(network(), load("mnist-pgpe"))
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 

@@ -46,10 +46,10 @@ MNIST = Block(
         ),
         Row(
             "TDCA, evolved at 1,000 / 20",
-            "mnist-mlp",
+            "mnist-pgpe",
             by_column(SIZES, ("99.8 / 88.61", "96.54 / 93.56", "99.08 / 96.82")),
         ),
-        Row("TDCA, by meta-gradients at 1,000 / 20", "mnist-meta-gradient"),
+        Row("TDCA, by meta-gradients at 1,000 / 20", "mnist-mlp"),
     ],
 )
 FASHION = Block(
@@ -67,11 +67,12 @@ FASHION = Block(
         ),
         Row(
             "TrTDCA, evolved on MNIST at 1,000 / 20",
-            "mnist-mlp",
+            "mnist-pgpe",
             by_column(SIZES, ("76.1 / 73.29", "78.28 / 76.99", "85.94 / 83.91")),
         ),
-        Row("TrTDCA, by meta-gradients on MNIST at 1,000 / 20", "mnist-meta-gradient"),
-        Row("TDCA, evolved on Fashion-MNIST at 1,000 / 20", "fashion-mlp"),
+        Row("TrTDCA, by meta-gradients on MNIST at 1,000 / 20", "mnist-mlp"),
+        Row("TDCA, evolved on Fashion-MNIST at 1,000 / 20", "fashion-pgpe"),
+        Row("TDCA, by meta-gradients on Fashion-MNIST at 1,000 / 20", "fashion-mlp"),
     ],
 )
 BLOCKS = [MNIST, FASHION]

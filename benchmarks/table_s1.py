@@ -8,7 +8,7 @@ import sys
 from benchmarks.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
 
 COLUMNS = {name: Setting(dataset, 60_000, 150) for name, dataset in DATASETS.items()}
-EVOLVED = {"MNIST": "mnist-mlp", "Fashion-MNIST": "fashion-mlp", "CIFAR-10": "cifar10-mlp"}
+EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
 
 
 BLOCKS = [

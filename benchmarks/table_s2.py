@@ -15,9 +15,9 @@ PAPER = {
     "All": ("96.22 / 94.92", "89.14 / 86.39", "59.35 / 42.25"),
 }
 EVOLVED = {
-    "MNIST": "mnist-mlp",
-    "Fashion-MNIST": "fashion-mlp",
-    "CIFAR-10": "cifar10-mlp",
+    "MNIST": "mnist-pgpe",
+    "Fashion-MNIST": "fashion-pgpe",
+    "CIFAR-10": "cifar10-pgpe",
     "All": "all-mlp",
 }
 

@@ -16,7 +16,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "36-to-900": {"credit": "groups", "credit_groups": 36, "hidden_sizes": (900,)},
     "6·6-to-30·30": {"credit": "groups", "credit_groups": (6, 6), "hidden_sizes": (900,)},
 }
-EVOLVED = {"100-to-100": "mnist-mlp", "10-to-100": "mnist-groups"}
+EVOLVED = {"100-to-100": "mnist-pgpe", "10-to-100": "mnist-groups"}
 PAPER = {
     "MNIST": ("99.08 / 96.82", "99.20 / 96.96", "99.67 / 96.50", "98.01 / 96.51", "99.87 / 96.45"),
     "Fashion-MNIST": (

@@ -258,6 +258,8 @@ _TEACH = Recipe(
     },
     meta_kwargs={"loss_on": "held-out"},
 )
+# At the environments' rate lives are chaotic here: gradients of a hundred, no two of them alike.
+_TEACH_SLOWLY = replace(_TEACH, generations=600, learner_kwargs={"learning_rate": 0.003})
 META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-Digits-v0": replace(
         _TEACH,
@@ -265,8 +267,10 @@ META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
         scored_kwargs={"learning_rate": 0.05},
     ),
     "CreditAssign-MNIST-v0": _TEACH,
-    "CreditAssign-FashionMNIST-v0": _TEACH,
-    "CreditAssign-CIFAR10-v0": _TEACH,
+    "CreditAssign-FashionMNIST-v0": replace(_TEACH_SLOWLY, scored_kwargs={"learning_rate": 0.005}),
+    "CreditAssign-CIFAR10-v0": replace(
+        _TEACH_SLOWLY, generations=300, scored_kwargs={"learning_rate": 0.002}
+    ),
 }
 """Recipes of meta-gradients by environment."""
 

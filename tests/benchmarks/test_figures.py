@@ -96,7 +96,7 @@ def test_rounding_keeps_shape_and_significant_digits():
 def test_top_down_networks_leave_the_images_of_their_meta_training_behind():
     kwargs = top_down(TDCA, "MNIST").env_kwargs
     assert not {"num_samples", "train_range", "learning_rate", "evaluate_test"} & set(kwargs)
-    trained = zoo.card("mnist-mlp")["meta_training"]["CreditAssign-MNIST-v0"]
+    trained = zoo.card("mnist-pgpe")["meta_training"]["CreditAssign-MNIST-v0"]
     assert kwargs.get("optimizer") == trained.get("optimizer")
 
 
