@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy
+from agents import SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from credit_envs.checks import nearest
 from credit_envs.files import atomic_path
 from meta.outer_loop import OuterLoop
@@ -27,7 +27,7 @@ from meta.runs import Run
 
 FOLDER = Path(__file__).parent
 _POLICIES: Mapping[str, type[TopDownPolicy]] = {
-    policy.__name__: policy for policy in (TDCAPolicy, TDCARNNPolicy)
+    policy.__name__: policy for policy in (SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy)
 }
 
 

@@ -51,7 +51,7 @@ def environment_losses(task: ClassificationTask, policy: TDCAPolicy, beta: torch
 
 
 def unroll_of(task: ClassificationTask, policy: TDCAPolicy, **kwargs) -> Unroll:
-    return Unroll(task, policy.act, UPDATES, SCALE, **kwargs)
+    return Unroll(task, policy.act_on, UPDATES, SCALE, **kwargs)
 
 
 def rates_of(task: ClassificationTask, lives: int) -> torch.Tensor:
@@ -91,7 +91,7 @@ def test_losses_are_the_environments_in_single_precision(optimizer):
     )
     policy.initialise(torch.Generator().manual_seed(0))
     beta = policy.beta.detach()[None]
-    unroll = Unroll(env.task, policy.act, env.num_updates, env.credit_scale)
+    unroll = Unroll(env.task, policy.act_on, env.num_updates, env.credit_scale)
     (loss,) = unroll.losses([4], beta, torch.tensor([RATES[optimizer]]))
     observation, _ = env.reset(seed=[4])
     for _ in range(env.num_updates):
