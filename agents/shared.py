@@ -210,8 +210,8 @@ class SharedTDCAPolicy(TopDownPolicy):
             feedback = uniform_feedback(like.shape[1], sum(units), generator)
             groups = torch.randint(0, 2, feedback.shape, generator=generator) * 2.0 - 1.0
             self._matrices[key] = (
-                list(feedback.to(like).split(units, dim=1)),
-                list(groups.to(like).split(units, dim=1)),
+                list(torch.split(feedback.to(like), units, dim=1)),
+                list(torch.split(groups.to(like), units, dim=1)),
             )
         return self._matrices[key]
 

@@ -138,7 +138,7 @@ def test_act_on_other_networks_names_the_fix():
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
     [
-        ("CreditAssign-Digits-v0", {"credit": "groups"}),
+        ("CreditAssign-Digits-v0", {"credit": "groups", "credit_groups": 8}),
         ("CreditAssign-Digits-v0", {"architecture": "residual", "hidden_sizes": (8, 8)}),
         ("CreditAssign-Gaussian-v0", {}),
     ],
