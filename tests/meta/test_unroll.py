@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from agents import TDCAPolicy
+from agents import SharedTDCAPolicy, TDCAPolicy
 from credit_envs.datasets import Dataset
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
@@ -77,6 +77,28 @@ def test_losses_are_the_environments(optimizer, lives, settings):
     losses = unroll_of(task, policy).losses(SEEDS[:lives], beta, rates_of(task, lives))
     assert lives == 1 or expected[0] != expected[1]
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("lives", [1, 2])
+def test_what_a_policy_sees_is_what_it_sees_in_the_environment(optimizer, lives):
+    kwargs = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "num_samples": 40}
+    kwargs |= {"loss_on": "held-out", "num_held_out": 50, "evaluate_test": False}
+    kwargs |= {"hidden_sizes": (8, 6), "num_updates": UPDATES, "init": "kaiming"}
+    env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=lives, **kwargs)
+    policy = SharedTDCAPolicy(env.single_observation_space, env.single_action_space)
+    policy.attach(env)
+    generator = torch.Generator().manual_seed(0)
+    beta = 0.1 * torch.randn(lives, len(policy.beta), generator=generator)
+    unroll = Unroll(env.task, policy.act_on, env.num_updates, env.credit_scale)
+    losses = unroll.losses(SEEDS[:lives], beta, torch.full((lives,), RATES[optimizer]))
+    with torch.no_grad():
+        observation = env.reset_tensors(SEEDS[:lives])
+        start = env.loss
+        for _ in range(env.num_updates):
+            observation = env.step_tensors(policy.act(observation, beta)).observation
+    assert (env.loss - start).abs().min() > 0.01
+    torch.testing.assert_close(losses, env.loss, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
