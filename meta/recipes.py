@@ -260,7 +260,7 @@ META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
 
 # Lives of many sizes, for the network shall serve all.
 _TRAVEL = Recipe(
-    generations=100,
+    generations=60,
     learner_kwargs={
         "lives": 1,
         "learning_rate": 0.015,

@@ -97,7 +97,7 @@ def test_what_a_policy_sees_is_what_it_sees_in_the_environment(optimizer, lives)
         start = env.loss
         for _ in range(env.num_updates):
             observation = env.step_tensors(policy.act(observation, beta)).observation
-    assert (env.loss - start).abs().min() > 0.005
+    assert (env.loss - start).abs().max() > 0.005
     torch.testing.assert_close(losses, env.loss, rtol=0.0, atol=5e-4)
 
 
