@@ -19,16 +19,20 @@ from typing import Any
 import torch
 
 from agents import CreditPolicy, SharedTDCAPolicy
+from benchmarks import classifiers
 from benchmarks.classifiers import (
     FEW_CHOICES,
+    FILE,
     FIRST_RATES,
     FULL_TRAIN,
     MOST_TUNED_ON,
+    START,
+    Setting,
 )
 from benchmarks.command import exit_code
-from benchmarks.results import Job, ResultsFile, makers, markdown, spread
-from meta import MetaGradient
-from meta.baselines import RULES, image_split, image_task, spaces
+from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
+from meta import MetaGradient, zoo
+from meta.baselines import image_split, image_task, spaces
 from meta.command_line import Parser, positive
 from meta.recipes import SHARED_RECIPES
 from meta.report import fresh_lives, tuning_lives
@@ -42,13 +46,16 @@ DATASETS = {
 }
 COLUMNS = {"1,000 / 20": (1000, 20), "10,000 / 50": (10_000, 50), "60,000 / 150": (60_000, 150)}
 """Images / updates; Digits, which are few, have 500 / 20 in the first column alone."""
-ROWS = ("Kaiming BP", "zero BP", "DFA", "start", "traveller", "left out", "left out, as it is")
+KNOWN = ("Kaiming BP", "zero BP", "DFA", START)
+"""Methods of `benchmarks.classifiers`, from whose results file they come but for Digits."""
+LEFT_OUT = ("left out", "left out, as it is")
+ROWS = (*KNOWN, "traveller", "traveller, as it is", *LEFT_OUT)
 LINES = {
     "zero BP": "Zero BP",
-    "start": "before meta-training",
-    "traveller": "meta-trained on all",
-    "left out": "meta-trained on the others",
-    "left out, as it is": "the same, nothing tuned",
+    "traveller": "traveller, meta-trained on all",
+    "traveller, as it is": "the same, as it is",
+    "left out": "traveller, meta-trained on the others",
+    "left out, as it is": "the same, as it is",
 }
 SEED, QUICK_GENERATIONS = 0, 10
 
@@ -72,6 +79,9 @@ class Place:
         recipe = SHARED_RECIPES[self.env_id]
         size = {"num_samples": self.num_samples, "num_updates": self.num_updates}
         return {**recipe.scored_kwargs, **size}
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.num_samples}/{self.num_updates}"
 
 
 def places(columns: Sequence[str], datasets: Sequence[str]) -> dict[tuple[str, str], Place]:
@@ -112,14 +122,14 @@ def _meta_kwargs(env_id: str) -> dict[str, Any]:
     return {**kwargs, "train_range": split.meta_range, "evaluate_test": False}
 
 
-def meta_train(
+def outer_loop(
     env_kwargs: Mapping[str, Mapping[str, Any]],
     learner_kwargs: Mapping[str, Any],
     generations: int,
     seed: int,
-) -> dict[str, Any]:
-    """A network's parameters, and the mean loss by generation."""
-    model = MetaGradient(
+) -> MetaGradient:
+    """The outer loop before its first generation."""
+    return MetaGradient(
         SharedTDCAPolicy,
         list(env_kwargs),
         list(env_kwargs.values()),
@@ -127,8 +137,19 @@ def meta_train(
         seed=seed,
         **learner_kwargs,
     )
+
+
+def meta_train(
+    env_kwargs: Mapping[str, Mapping[str, Any]],
+    learner_kwargs: Mapping[str, Any],
+    generations: int,
+    seed: int,
+) -> dict[str, Any]:
+    """A network's parameters, and the mean loss by generation."""
+    model = outer_loop(env_kwargs, learner_kwargs, generations, seed)
     model.learn(generations * model.timesteps_per_generation)
     return {
+        "generations": model.generation,
         "beta": model.policy.beta.tolist(),
         "losses": [round(-mean, 4) for mean, _, _ in model.history],
         "learning_seconds": round(model.seconds, 1),
@@ -140,22 +161,21 @@ def meta_train(
 
 def score_job(row: str, place: Place, beta: Sequence[float] | None, quick: bool) -> Job:
     """The cell of a method."""
-    many = place.num_samples > MOST_TUNED_ON
+    if row in KNOWN and place.dataset != "Digits":
+        dataset = place.env_id.split("-")[1]
+        return classifiers.job(row, Setting(dataset, place.num_samples, place.num_updates), quick)
     large = place.num_samples > 1000
-    # From zero weights and with all images of the fresh part, every life is the same.
-    alike = large and row != "Kaiming BP"
     settings = {
         "row": row,
         "env_id": place.env_id,
         "env_kwargs": place.kwargs,
-        "num_seeds": 2 if quick else 1 if alike else 3 if many else 5,
+        # From zero weights, with all images of the fresh part every life is the same.
+        "num_seeds": 2 if quick else 1 if large else 5,
         "num_tuning_seeds": 1 if quick or large else 3,
         "start": FIRST_RATES[place.num_updates],
         "beta": beta,
     }
-    return Job(
-        f"{row} | {place.dataset} {place.num_samples}/{place.num_updates}", accuracy, settings
-    )
+    return Job(f"{row} | {place}", accuracy, settings)
 
 
 def accuracy(
@@ -202,14 +222,60 @@ def policy_of(
     row: str, env_id: str, env_kwargs: Mapping[str, Any], beta: Sequence[float] | None
 ) -> tuple[CreditPolicy, dict[str, Any]]:
     """The policy of a row, and the environment's arguments that go with it."""
-    if row in RULES:
-        kwargs = {**env_kwargs, "init": RULES[row].init}
-        return RULES[row].policy(env_id, kwargs), kwargs
+    if beta is None:
+        return classifiers.policy_of(row, env_id, env_kwargs)
     policy = SharedTDCAPolicy(*spaces(env_id, env_kwargs))
-    if beta is not None:
-        with torch.no_grad():
-            policy.beta.copy_(torch.tensor(beta))
+    with torch.no_grad():
+        policy.beta.copy_(torch.tensor(beta))
     return policy, dict(env_kwargs)
+
+
+# ---------------------------------------------------------------------- keeping
+
+
+def keep_in_zoo(file: ResultsFile) -> None:
+    """Put the network that has met all data sets into the zoo, with all that it scores."""
+    job = network_job(None, quick=False)
+    cell = file.cells[job.key]
+    # Objects in the file are sorted by their keys.
+    env_ids = [env_id for env_id in DATASETS.values() if env_id in job.settings["env_kwargs"]]
+    kwargs = {env_id: cell["settings"]["env_kwargs"][env_id] for env_id in env_ids}
+    model = outer_loop(kwargs, job.settings["learner_kwargs"], cell["generations"], SEED)
+    with torch.no_grad():
+        model.policy.beta.copy_(torch.tensor(cell["beta"]))
+    model.generation = cell["generations"]
+    environments = {
+        DATASETS[dataset]: {"dataset": cells[0]["dataset"], "rows": [_row(c) for c in cells]}
+        for dataset in DATASETS
+        if (cells := _cells(file, "traveller", dataset))
+    }
+    results = {
+        "environments": environments,
+        "learning_seconds": cell["learning_seconds"],
+        "config": {"agent": "tdca-shared", "env": "+".join(env_ids), "seed": SEED},
+        "made_by": cell["made_by"],
+    }
+    zoo.keep("traveller", model, results)
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    """A line of a card, as `meta.report.image_report` has them."""
+    kwargs = cell["settings"]["env_kwargs"]
+    size = f"{kwargs['num_samples']:,} / {kwargs['num_updates']}"
+    images = "fresh subsets" if cell["fresh"] else "all images"
+    return {
+        "method": "TDCA",
+        "images": images if kwargs["num_updates"] == 20 else f"{images}, {size}",
+        **cell["tuned"],
+        "train_accuracy": cell["train"],
+        "test_accuracy": cell["test"],
+    }
+
+
+def _cells(file: ResultsFile, row: str, dataset: str) -> list[Cell]:
+    """What there is of a row of a data set."""
+    keys = [f"{row} | {place}" for place in places(list(COLUMNS), [dataset]).values()]
+    return [file.cells[key] for key in keys if key in file.cells]
 
 
 # ---------------------------------------------------------------------- the command line
@@ -219,23 +285,28 @@ def main() -> int:
     """Compute what is missing, then print the table; returns the exit code."""
     arguments = parser().parse_args()
     quick = arguments.quick
-    columns = arguments.only or (list(COLUMNS)[:1] if quick else list(COLUMNS))
-    datasets = arguments.datasets or (["Digits"] if quick else list(DATASETS))
+    columns = arguments.only or list(COLUMNS)
+    datasets = arguments.datasets or list(DATASETS)
     rows = arguments.rows or list(ROWS)
+    if quick:
+        columns, datasets = columns[:1], ["Digits"]
+        rows = [row for row in rows if row not in LEFT_OUT]
 
     def work() -> None:
-        file = ResultsFile("traveller", quick)
-        wanted = places(columns, datasets)
-        networks = [network_job(left_out, quick) for left_out in needed(rows, datasets, quick)]
+        file, known = ResultsFile("traveller", quick), ResultsFile(FILE, quick)
+        networks = [network_job(left_out, quick) for left_out in needed(rows, datasets)]
         file.fill(networks, arguments.workers)
         jobs = [
-            score_job(row, place, _beta(file, row, dataset, quick), quick)
-            for (dataset, _), place in wanted.items()
+            score_job(row, place, _beta(file, row, dataset), quick)
+            for (dataset, _), place in places(columns, datasets).items()
             for row in rows
         ]
         jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
-        file.fill(jobs, arguments.workers)
-        print(render(file))
+        file.fill([job for job in jobs if job.compute is accuracy], arguments.workers)
+        known.fill([job for job in jobs if job.compute is not accuracy], arguments.workers)
+        if arguments.zoo:
+            keep_in_zoo(file)
+        print(render(file, known, quick))
 
     return exit_code("traveller", work)
 
@@ -248,40 +319,46 @@ def parser() -> Parser:
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), help="those to score on")
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="methods to score")
     parser.add_argument(
+        "--zoo", action="store_true", help="keep the network of all data sets as `traveller`"
+    )
+    parser.add_argument(
         "--workers", type=positive, metavar="N", help="processes (default: one per core)"
     )
     return parser
 
 
-def needed(rows: Sequence[str], datasets: Sequence[str], quick: bool) -> list[str | None]:
-    """What the networks of these rows leave out; None: nothing. Where it is quick, all are one."""
-    found: list[str | None] = [None] if quick or "traveller" in rows else []
-    if not quick and any(row.startswith("left out") for row in rows):
+def needed(rows: Sequence[str], datasets: Sequence[str]) -> list[str | None]:
+    """What the networks of these rows leave out; None: nothing."""
+    found: list[str | None] = [None] if any(row.startswith("traveller") for row in rows) else []
+    if any(row in LEFT_OUT for row in rows):
         found += datasets
     return found
 
 
-def _beta(file: ResultsFile, row: str, dataset: str, quick: bool) -> list[float] | None:
+def _beta(file: ResultsFile, row: str, dataset: str) -> list[float] | None:
     """Parameters of a row's network, or None where it has none."""
-    if row != "traveller" and not row.startswith("left out"):
+    if row in KNOWN:
         return None
-    left_out = dataset if row.startswith("left out") and not quick else None
-    beta: list[float] = file.cells[network_job(left_out, quick).key]["beta"]
+    key = network_job(dataset if row in LEFT_OUT else None, quick=False).key
+    beta: list[float] = file.cells[key]["beta"]
     return beta
 
 
-def render(file: ResultsFile) -> str:
+def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
     """The table in Markdown, with what made it."""
     lines, used = [], []
+    cells_of = {**known.cells, **file.cells}
     for dataset in DATASETS:
         found = places(list(COLUMNS), [dataset])
         for row in ROWS:
             cells = [
-                file.cells.get(f"{row} | {dataset} {place.num_samples}/{place.num_updates}")
+                cells_of.get(score_job(row, place, [], quick).key)
                 if (place := found.get((dataset, column)))
                 else None
                 for column in COLUMNS
             ]
+            if not any(cells):
+                continue
             used += [cell for cell in cells if cell]
             texts = [
                 f"{spread(cell['train'])} / {spread(cell['test'])}" if cell else "–"

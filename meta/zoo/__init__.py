@@ -86,7 +86,18 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         raise ValueError(
             f"{run.folder} has no results yet; finish it with python train.py --resume {run.folder}"
         )
-    model = _checkpoint(run)
+    keep(name, _checkpoint(run), json.loads(results.read_text()), folder)
+
+
+def keep(name: str, model: OuterLoop, results: Mapping[str, Any], folder: Path = FOLDER) -> None:
+    """Put an outer loop's network into the zoo.
+
+    Args:
+        name: under which it will be known.
+        model: that has trained it.
+        results: what it scores, as in a run's `results.json`.
+        folder: of the zoo.
+    """
     description = {
         "outer_loop": type(model).__name__,
         "policy": type(model.policy).__name__,
@@ -97,7 +108,7 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         "generations": model.generation,
         **({"population_size": model.population_size} if isinstance(model, PGPE) else {}),
         "meta_training": model.meta_training,
-        "results": json.loads(results.read_text()),
+        "results": results,
     }
     with atomic_path(folder / f"{name}.safetensors") as unfinished:
         save_file(model.policy.state_dict(), unfinished)
