@@ -19,6 +19,8 @@ _CONTEXT = 5
 _OUTPUT_TERMS, _SIGNAL_TERMS, _NEURON_TERMS = 5, 4, 10
 # So that neither 1/p nor its derivative overflows.
 _SMALLEST = 1e-18
+# What the perceptron makes of sizes must not run on beyond those of meta-training.
+_MOST_SAMPLES_SEEN, _MOST_UPDATES_SEEN = 1000, 30
 
 
 class SharedNetwork(TopDownNetwork):
@@ -88,7 +90,7 @@ class SharedTDCAPolicy(TopDownPolicy):
     starts as y − p, and s = Cᵀy, t = Cᵀp those of the label and the outputs on a random half of
     the classes: with them, a neuron can learn from some classes alone. B (uniform in ±1/√k) and C
     (±1) are fixed and random. The weights w, v and gains g come from a tanh perceptron that sees
-    how far training is, how many updates and samples there are, the loss relative to that of
+    how far training is, how many updates (up to 30) and samples (up to 1,000) there are, the loss relative to that of
     guessing, and the mean squared activity of the layer. It starts as direct feedback alignment.
 
     The terms φ of outputs are y/p, the credit of cross-entropy; y − p, that of the squared error;
@@ -229,8 +231,8 @@ class _Context:
         loss = -right.log().mean((1, 2)) / log(num_classes)
         self._seen = [
             (2.0 * state.progress - 1.0).to(loss).expand_as(loss),
-            loss.new_full(loss.shape, log(state.num_updates / 20)),
-            loss.new_full(loss.shape, log(right.shape[2] / 1000) / 2),
+            loss.new_full(loss.shape, log(min(state.num_updates, _MOST_UPDATES_SEEN) / 20)),
+            loss.new_full(loss.shape, log(min(right.shape[2], _MOST_SAMPLES_SEEN) / 1000) / 2),
             2.0 * loss.clamp(max=2.0) - 1.0,
         ]
 

@@ -6,9 +6,9 @@
 A network that all neurons share (`train.py --agent tdca-shared`) is meta-trained on all data sets
 together, and once more for each of them with that one left out; the latter are scored on what they
 have not met. All methods get the learning rate and weight decay that do best on validation images,
-rules the label smoothing, too; "as it is" is the network at the rate and decay with which it was
-meta-trained on other data sets like this one, where nothing is tuned. Networks learn from fresh subsets: images that no
-outer loop has seen; only the columns with all images have those that it drew from, too.
+rules the label smoothing, too; "as it is" is the network at the recipe's own rate and without
+decay, where nothing is tuned. Networks learn from fresh subsets: images that no outer loop has
+seen; only the columns with all images have those that it drew from, too.
 """
 
 import sys
@@ -194,7 +194,7 @@ def accuracy(
     many = n > MOST_TUNED_ON
     split = split_images(total, min(n, MOST_TUNED_ON))
     if row.endswith("as it is"):
-        tuned = Tuned(kwargs["learning_rate"], kwargs["weight_decay"])
+        tuned = Tuned(kwargs.get("learning_rate", 0.01))
     else:
         tuned = tune(
             policy,

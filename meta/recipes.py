@@ -263,20 +263,18 @@ _TRAVEL = Recipe(
     generations=60,
     learner_kwargs={
         "lives": 1,
-        "learning_rate": 0.02,
+        "learning_rate": 0.015,
         "shortest": 0.2,
         "relative_loss": True,
         "smoothing": 1e-5,
     },
     meta_kwargs={"loss_on": "held-out", "num_samples": 2000, "num_updates": 40},
-    # An update keeps 97 % of a weight, at every rate below.
-    scored_kwargs={"learning_rate": 0.01, "weight_decay": 3.0},
 )
 SHARED_RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-Digits-v0": replace(
         _TRAVEL,
         meta_kwargs={"loss_on": "held-out", "num_held_out": 100, "num_updates": 40},
-        scored_kwargs={"learning_rate": 0.05, "weight_decay": 0.6},
+        scored_kwargs={"learning_rate": 0.05},
     ),
     "CreditAssign-MNIST-v0": _TRAVEL,
     "CreditAssign-FashionMNIST-v0": _TRAVEL,
@@ -284,7 +282,7 @@ SHARED_RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-CIFAR10-v0": replace(
         _TRAVEL,
         meta_kwargs={"loss_on": "held-out", "num_samples": 1000, "num_updates": 30},
-        scored_kwargs={"learning_rate": 0.005, "weight_decay": 6.0},
+        scored_kwargs={"learning_rate": 0.005},
     ),
 }
 """Recipes of meta-gradients for the network that all neurons share, by environment."""
