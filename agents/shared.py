@@ -90,8 +90,9 @@ class SharedTDCAPolicy(TopDownPolicy):
     starts as y − p, and s = Cᵀy, t = Cᵀp those of the label and the outputs on a random half of
     the classes: with them, a neuron can learn from some classes alone. B (uniform in ±1/√k) and C
     (±1) are fixed and random. The weights w, v and gains g come from a tanh perceptron that sees
-    how far training is, how many updates (up to 30) and samples (up to 1,000) there are, the loss relative to that of
-    guessing, and the mean squared activity of the layer. It starts as direct feedback alignment.
+    how far training is, how many updates (up to 30) and samples (up to 1,000) there are, the loss
+    relative to that of guessing, and the mean squared activity of the layer. It starts as direct
+    feedback alignment.
 
     The terms φ of outputs are y/p, the credit of cross-entropy; y − p, that of the squared error;
     y/√p; −log p; and 1/(kp), that of label smoothing. The signal e is made of y − p, that through
