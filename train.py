@@ -106,7 +106,7 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
-    report = report_on(model, run, recipe)
+    report = report_on(model, run, outer)
     learned = {"learning_seconds": round(model.seconds, 1)}
     conclude(run, report, {"outer_loop.png": outer_loop_figure(model.history)}, model, learned)
     return DONE
@@ -127,7 +127,9 @@ def make_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any])
     model = outer.loop_class(
         AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
         environments(run),
-        env_kwargs=[meta_kwargs(run, recipe, env_id) for env_id in environments(run)],
+        env_kwargs=[
+            meta_kwargs(run, outer.recipes[env_id], env_id) for env_id in environments(run)
+        ],
         policy_kwargs={**policy_kwargs, **run.config["policy_kwargs"]},
         seed=run.config["seed"],
         device=run.config["env_kwargs"].get("device", "cpu"),
@@ -248,11 +250,11 @@ def apply_rule(run: Run) -> int:
 # ---------------------------------------------------------------------- results
 
 
-def report_on(model: OuterLoop, run: Run, recipe: Recipe) -> Report:
+def report_on(model: OuterLoop, run: Run, outer: Outer) -> Report:
     """What the meta-trained network does on lives and images it has never met."""
     with console.status("evaluating on fresh lives") as status:
         reports = {
-            env_id: report_in(env_id, model, run, recipe, status.update)
+            env_id: report_in(env_id, model, run, outer.recipes[env_id], status.update)
             for env_id in environments(run)
         }
     return next(iter(reports.values())) if len(reports) == 1 else joined(reports)

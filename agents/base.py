@@ -1,8 +1,10 @@
 """What all policies that choose credits have in common."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,6 +14,29 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from credit_envs import CreditAssignVectorEnv
+from credit_envs.tasks import ClassificationTask
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """What is known of perceptrons in training beside their outputs and labels.
+
+    Attributes:
+        hidden: activities of each hidden layer, `(B, units, n)`.
+        progress: updates done by each network, as a fraction of those in its life, `(B,)` or `()`.
+        num_updates: updates in a life.
+    """
+
+    hidden: Sequence[Tensor]
+    progress: Tensor
+    num_updates: int
+
+    @classmethod
+    def of(cls, env: CreditAssignVectorEnv) -> Self:
+        """The state of the perceptrons in a classification environment."""
+        assert isinstance(env.task, ClassificationTask)
+        progress = torch.from_numpy(env.updates / env.num_updates).to(env.task.device)
+        return cls(env.task.activities, progress, env.num_updates)
 
 
 class CreditPolicy(BasePolicy):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from agents.base import CreditPolicy
 from agents.rules import FeedbackRulePolicy
+from agents.shared import SharedTDCAPolicy
 from credit_envs.checks import require_positive
 
 _Layer = nn.Linear | nn.Conv2d
@@ -284,9 +285,9 @@ def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
     """Whether the policy sees as many classes and gives as many credits as the model has."""
     *hidden, classes = sizes
     observation, action = policy.observation_space.shape or (), policy.action_space.shape or ()
-    if isinstance(policy, FeedbackRulePolicy):
+    if isinstance(policy, FeedbackRulePolicy | SharedTDCAPolicy):
         raise ValueError(
-            f"{type(policy).__name__} reads weights from an environment; take a policy for which "
+            f"{type(policy).__name__} reads its networks from an environment; take one for which "
             'outputs and labels are enough, such as meta.load("mnist-mlp")'
         )
     if len(observation) != 2 or len(action) != 2:

@@ -238,7 +238,9 @@ class _DirectFeedbackPolicy(SupervisedRulePolicy):
         require_at_least("seed", seed, 0)
         self.seed = seed
         generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("feedback", _uniform(self.num_classes, self.num_hidden, generator))
+        self.register_buffer(
+            "feedback", uniform_feedback(self.num_classes, self.num_hidden, generator)
+        )
 
     def _credits(self, signal: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         return self._action(signal @ self.feedback, self._output_credit(outputs, targets))
@@ -260,7 +262,7 @@ class DRTPPolicy(_DirectFeedbackPolicy):
         return self._credits(targets, outputs, targets)
 
 
-def _uniform(above: int, below: int, generator: torch.Generator) -> Tensor:
+def uniform_feedback(above: int, below: int, generator: torch.Generator) -> Tensor:
     """A feedback matrix `(above, below)`, uniform in ±1/√above."""
     matrix: Tensor = (torch.rand((above, below), generator=generator) * 2 - 1) / above**0.5
     return matrix
@@ -270,7 +272,7 @@ def _random_weights(task: ClassificationTask, seed: int) -> list[Tensor]:
     """Random feedback matrices, the same for all networks, drawn from the output down."""
     generator = torch.Generator().manual_seed(seed)
     matrices = [
-        _uniform(weight.shape[1], weight.shape[2], generator).to(weight).expand_as(weight)
+        uniform_feedback(weight.shape[1], weight.shape[2], generator).to(weight).expand_as(weight)
         for weight in reversed(task.forward_weights)
     ]
     return matrices[::-1]

@@ -1,7 +1,7 @@
 """Top-down credit assignment: policies that are top-down networks (TDCA)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from gymnasium import spaces
@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from agents.base import CreditPolicy
+from agents.base import CreditPolicy, NetworkState
 from agents.networks import Readout, Squash, Start, TopDownMLP, TopDownNetwork, TopDownRNN
 from credit_envs.checks import (
     require_at_least,
@@ -25,8 +25,10 @@ class TopDownPolicy(CreditPolicy):
 
     Attributes:
         network: the top-down network.
+        any_columns: whether it fits rows of any length, of observations and actions.
     """
 
+    any_columns: ClassVar[bool] = False
     network: TopDownNetwork
 
     @property
@@ -37,6 +39,16 @@ class TopDownPolicy(CreditPolicy):
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Parameters from which evolution starts."""
         self.network.initialise(generator)
+
+    def act_on(self, observation: Tensor, beta: Tensor | None, state: NetworkState) -> Tensor:
+        """`act` where the state of the bottom-up networks is at hand, which most do not look at.
+
+        Args:
+            observation: see `act`.
+            beta: see `act`.
+            state: of perceptrons.
+        """
+        return self.act(observation, beta)
 
 
 class TDCAPolicy(TopDownPolicy):

@@ -298,6 +298,11 @@ def check_outer_loop(
     agent: Agent, arguments: argparse.Namespace, env_ids: Sequence[str], config: dict[str, Any]
 ) -> None:
     """Refuse what does not fit the outer loop."""
+    if agent.outer is not None and config["outer"] not in (None, agent.outer):
+        raise Misuse(
+            f"--outer {config['outer']} does not fit {config['agent']}, which takes "
+            f"{agent.outer}; leave it out"
+        )
     outer = outer_loop(config)
     for env_id in env_ids:
         if env_id not in outer.recipes:

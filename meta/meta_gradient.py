@@ -22,6 +22,7 @@ from credit_envs.checks import (
     require_fraction,
     require_not_negative,
     require_positive,
+    require_unit,
 )
 from credit_envs.tasks import ClassificationTask
 from meta.outer_loop import OuterLoop, ids_of
@@ -65,6 +66,13 @@ class MetaGradient(OuterLoop):
         learn_rate: learn the inner learning rate too, from the environment's on.
         jitter: factor of a Xavier-uniform start that is added to the policy's own. It wakes units
             that a `start="feedback-alignment"` leaves at 0, where their gradient is 0 too.
+        shortest: lives have as many images and updates as the environment says, or each of the two
+            is drawn anew for every life, uniformly on a scale of logarithms, from this fraction
+            of it on. Timesteps count the environment's updates whatever the life has.
+        relative_loss: take the gradient of log L in place of L, so that where losses are large,
+            one environment does not drown the others.
+        smoothing: of Adam's step inside when it is differentiated; see `meta.unroll`. More of it
+            tames gradients at the price of a bias.
         recompute: recompute each update when differentiating it. It saves memory in long lives
             with many samples, and costs half as much time again.
         chunk_size: lives differentiated at once; more fill a GPU.
@@ -99,6 +107,9 @@ class MetaGradient(OuterLoop):
         max_grad_norm: float = 1.0,
         learn_rate: bool = False,
         jitter: float = 0.03,
+        shortest: float = 1.0,
+        relative_loss: bool = False,
+        smoothing: float = 1e-8,
         recompute: bool = False,
         chunk_size: int = 1,
         seed: int | None = None,
@@ -113,6 +124,9 @@ class MetaGradient(OuterLoop):
         require_fraction("anneal_to", anneal_to)
         require_positive("max_grad_norm", max_grad_norm)
         require_not_negative("jitter", jitter)
+        require_unit("shortest", shortest)
+        require_positive("shortest", shortest)
+        require_positive("smoothing", smoothing)
         require_at_least("chunk_size", chunk_size, 1)
         super().__init__(
             policy,
@@ -134,6 +148,9 @@ class MetaGradient(OuterLoop):
         self.max_grad_norm = max_grad_norm
         self.learn_rate = learn_rate
         self.jitter = jitter
+        self.shortest = shortest
+        self.relative_loss = relative_loss
+        self.smoothing = smoothing
         self.recompute = recompute
         self.chunk_size = chunk_size
         if _init_setup_model:
@@ -146,7 +163,7 @@ class MetaGradient(OuterLoop):
             _perceptrons(env_id, {**device, **kwargs})
             for env_id, kwargs in zip(self.env_ids, self.env_kwargs, strict=True)
         ]
-        check_columns(self.env_ids, envs)
+        check_columns(self.policy_class, self.env_ids, envs)
         self._take_spaces(envs[0])
         self.policy = self._make_policy(envs[0])
         self._unrolls = [self._unroll(env) for env in envs]
@@ -173,10 +190,11 @@ class MetaGradient(OuterLoop):
         assert isinstance(env.task, ClassificationTask)
         return Unroll(
             env.task,
-            self.policy.act,
+            self.policy.act_on,
             env.num_updates,
             env.credit_scale,
             recompute=self.recompute,
+            smoothing=self.smoothing,
         )
 
     @property
@@ -211,8 +229,8 @@ class MetaGradient(OuterLoop):
             group["lr"] = rate
         seeds = self.life_seeds
         chunks = [
-            self._gradients(unroll, seeds[start : start + self.chunk_size])
-            for unroll in self._unrolls
+            self._gradients(place, seeds[start : start + self.chunk_size])
+            for place in range(len(self._unrolls))
             for start in range(0, self.lives, self.chunk_size)
         ]
         losses = torch.cat([losses for losses, _ in chunks])
@@ -230,17 +248,28 @@ class MetaGradient(OuterLoop):
         progress = min(self.generation / self.anneal_over, 1.0)
         return self.anneal_to + (1.0 - self.anneal_to) * (1.0 + cos(pi * progress)) / 2.0
 
-    def _gradients(self, unroll: Unroll, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Losses `(L,)` of these lives, and their gradients `(L, d + 1)`.
+    def _gradients(self, place: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Losses `(L,)` of these lives in one environment, and their gradients `(L, d + 1)`.
 
         By the parameters and, in the last column, by the logarithm of the learning rate's factor.
         """
+        unroll = self._unrolls[place]
         learned = torch.cat([self.policy.beta.detach(), self.log_rate_factor.detach()[None]])
         each = learned.expand(len(seeds), -1).clone().requires_grad_()
         rates = unroll.learning_rate * each[:, -1].exp()
-        losses = unroll.losses(seeds, each[:, :-1], rates)
-        (gradients,) = torch.autograd.grad(losses.sum(), each)
+        losses = unroll.losses(seeds, each[:, :-1], rates, *self._sizes(place, seeds[0]))
+        objective = losses.log() if self.relative_loss else losses
+        (gradients,) = torch.autograd.grad(objective.sum(), each)
         return losses.detach(), gradients
+
+    def _sizes(self, place: int, seed: int) -> tuple[int, int]:
+        """Images and updates of a life, and of those that are differentiated with it."""
+        unroll = self._unrolls[place]
+        most = np.array([unroll.num_samples, unroll.num_updates])
+        # Other ones in every environment, although the lives have the same seeds.
+        fractions = self.shortest ** np.random.default_rng([seed, place]).random(2)
+        samples, updates = np.maximum(np.round(most * fractions), 1).astype(int)
+        return int(samples), int(updates)
 
     def _clipped(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Gradients `(L, d + 1)` scaled down; those of lives that diverged are 0."""

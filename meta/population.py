@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from agents import TopDownPolicy
@@ -130,6 +131,7 @@ class Evaluator:
     def _losses_in(
         self, env: CreditAssignVectorEnv, generation: Generation, beta: Tensor
     ) -> Tensor:
+        self.policy.attach(env)
         seeds, tasks = list(generation.life_seeds), list(generation.tasks)
         if env.task.lives_together:
             return self._train(env, beta, seeds, tasks)
@@ -167,16 +169,20 @@ def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
         _make_env(env_id, kwargs, chunk_size * (settings.lives if probe.task.lives_together else 1))
         for (env_id, kwargs), probe in zip(kinds, probes, strict=True)
     ]
-    check_columns(settings.env_ids, envs)
+    check_columns(settings.policy_class, settings.env_ids, envs)
     return envs
 
 
-def check_columns(env_ids: Sequence[str], envs: Sequence[CreditAssignVectorEnv]) -> None:
+def check_columns(
+    policy_class: type[BasePolicy], env_ids: Sequence[str], envs: Sequence[CreditAssignVectorEnv]
+) -> None:
     """One top-down network must fit all of these environments.
 
     Raises:
         ValueError: their rows have not the same columns.
     """
+    if issubclass(policy_class, TopDownPolicy) and policy_class.any_columns:
+        return
     columns = [_columns(env) for env in envs]
     if len(set(columns)) > 1:
         by_id = dict(zip(env_ids, columns, strict=True))

@@ -10,6 +10,7 @@ from agents import (
     DFAPolicy,
     DRTPPolicy,
     FAPolicy,
+    SharedTDCAPolicy,
     TDCAPolicy,
     TDCARNNPolicy,
 )
@@ -54,6 +55,7 @@ class Agent:
         summary: one line of help.
         init: of a rule's bottom-up networks, unless the user says else.
         trial_rule: what learns from trials in `BANDITS`, of `meta.trials.RULES`.
+        outer: the only outer loop that meta-trains it; None: any.
     """
 
     policy_class: type[TopDownPolicy] | type[RulePolicy]
@@ -62,6 +64,7 @@ class Agent:
     summary: str
     init: Init = "zero"
     trial_rule: str | None = None
+    outer: str | None = None
 
     @property
     def learns(self) -> bool:
@@ -75,6 +78,13 @@ AGENTS: Mapping[str, Agent] = {
         "CreditAssign-MNIST-v0",
         SURFACES + IMAGES,
         "feed-forward top-down network, by PGPE or meta-gradients",
+    ),
+    "tdca-shared": Agent(
+        SharedTDCAPolicy,
+        "CreditAssign-MNIST-v0",
+        IMAGES,
+        "top-down network that all neurons share, for any sizes, by meta-gradients",
+        outer="meta-gradient",
     ),
     "tdca-rnn": Agent(
         TDCARNNPolicy,
@@ -275,6 +285,36 @@ META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
 """Recipes of meta-gradients by environment."""
 
 
+# Lives of many sizes, for the network shall serve all.
+_TRAVEL = Recipe(
+    generations=60,
+    learner_kwargs={
+        "lives": 1,
+        "learning_rate": 0.015,
+        "shortest": 0.2,
+        "relative_loss": True,
+        "smoothing": 1e-5,
+    },
+    meta_kwargs={"loss_on": "held-out", "num_samples": 2000, "num_updates": 40},
+)
+SHARED_RECIPES: Mapping[str, Recipe] = {
+    "CreditAssign-Digits-v0": replace(
+        _TRAVEL,
+        meta_kwargs={"loss_on": "held-out", "num_held_out": 100, "num_updates": 40},
+        scored_kwargs={"learning_rate": 0.05},
+    ),
+    "CreditAssign-MNIST-v0": _TRAVEL,
+    "CreditAssign-FashionMNIST-v0": _TRAVEL,
+    # The first step of Adam moves a neuron the further, the more inputs it has.
+    "CreditAssign-CIFAR10-v0": replace(
+        _TRAVEL,
+        meta_kwargs={"loss_on": "held-out", "num_samples": 1000, "num_updates": 30},
+        scored_kwargs={"learning_rate": 0.005},
+    ),
+}
+"""Recipes of meta-gradients for the network that all neurons share, by environment."""
+
+
 @dataclass(frozen=True)
 class Outer:
     """An outer loop on the command line.
@@ -300,4 +340,8 @@ DEFAULT_OUTER = "pgpe"
 
 def outer_loop(config: Mapping[str, Any]) -> Outer:
     """The outer loop of a run with this configuration."""
-    return OUTER_LOOPS[config.get("outer") or DEFAULT_OUTER]
+    agent = AGENTS[config["agent"]]
+    outer = OUTER_LOOPS[config.get("outer") or agent.outer or DEFAULT_OUTER]
+    if issubclass(agent.policy_class, SharedTDCAPolicy):
+        return replace(outer, recipes=SHARED_RECIPES)
+    return outer

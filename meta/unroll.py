@@ -8,19 +8,22 @@ and for use (see `_Adam`).
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
+from agents import NetworkState
 from credit_envs.networks import Inputs, OwnInputs, SharedInputs
 from credit_envs.networks.onednn import tanh
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import Life
 
-Act = Callable[[Tensor, Tensor], Tensor]
-"""Actions for observations `(L, n, 2k)` by parameters `(L, d)`: a top-down policy's `act`."""
+Act = Callable[[Tensor, Tensor, NetworkState], Tensor]
+"""Actions for observations `(L, n, 2k)` by parameters `(L, d)`: a top-down policy's `act_on`."""
 
 _MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
 _MOMENTUM = 0.9
@@ -49,6 +52,7 @@ class Unroll:
         smoothing: see `_Adam`.
 
     Attributes:
+        num_samples: n, the task's.
         num_updates: M.
         learning_rate: the task's.
     """
@@ -65,6 +69,7 @@ class Unroll:
     ) -> None:
         self._task = task
         self._act = act
+        self.num_samples = task.settings.num_samples
         self.num_updates = num_updates
         self.learning_rate = task.settings.learning_rate
         self._credit_scale = credit_scale
@@ -72,7 +77,14 @@ class Unroll:
         self._smoothing = smoothing
         self._units = [*task.settings.hidden_sizes, task.num_classes]
 
-    def losses(self, seeds: Sequence[int], beta: Tensor, learning_rate: Tensor) -> Tensor:
+    def losses(
+        self,
+        seeds: Sequence[int],
+        beta: Tensor,
+        learning_rate: Tensor,
+        num_samples: int | None = None,
+        num_updates: int | None = None,
+    ) -> Tensor:
         """Mean cross-entropy after the last update in each life, in nats, shape `(L,)`.
 
         On the images held out in the life where the task's loss is on these, else on those that
@@ -82,17 +94,21 @@ class Unroll:
             seeds: of the lives.
             beta: parameters of the top-down network in each life, `(L, d)`.
             learning_rate: of the inner optimiser in each life, `(L,)`.
+            num_samples: to train on the first so many of each life's images alone.
+            num_updates: instead of M.
         """
         lives = [self._task.draw_life(seed) for seed in seeds]
-        inputs, labels = self._samples(lives)
+        indices = [life.indices[:num_samples] for life in lives]
+        num_updates = num_updates or self.num_updates
+        inputs, labels = self._samples(indices)
         initial = [
             torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)
         ]
         weights = [inputs.kept(initial[0]), *initial[1:]]
         count = _MOMENTS[self._task.settings.optimizer]
         state = weights + [torch.zeros_like(weight) for weight in weights * count]
-        for number in range(1, self.num_updates + 1):
-            given = (inputs, labels, number, beta, learning_rate, state)
+        for number in range(1, num_updates + 1):
+            given = (inputs, labels, number, num_updates, beta, learning_rate, state)
             if self._recompute:
                 state = checkpoint(self._update, *given, use_reentrant=False)
             else:
@@ -102,9 +118,8 @@ class Unroll:
             return _cross_entropy(_forward(weights, inputs)[1], labels)
         return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
 
-    def _samples(self, lives: Sequence[Life]) -> tuple[Inputs, Tensor]:
+    def _samples(self, indices: Sequence[NDArray[np.int64]]) -> tuple[Inputs, Tensor]:
         """What the lives train on: inputs, and one-hot labels `(L, classes, n)`."""
-        indices = [life.indices for life in lives]
         if len(indices) > 1:
             return self._own(indices)
         inputs = SharedInputs(self._task.standardise(self._task.dataset.x_train[indices[0]]))
@@ -135,16 +150,19 @@ class Unroll:
         inputs: Inputs,
         labels: Tensor,
         number: int,
+        num_updates: int,
         beta: Tensor,
         learning_rate: Tensor,
         state: Sequence[Tensor],
     ) -> list[Tensor]:
-        """Weights and moments after update `number`, counted from 1."""
+        """Weights and moments after update `number` of `num_updates`, counted from 1."""
         weights = list(state[: len(self._units)])
         hidden, log_probabilities = _forward(weights, inputs)
         probabilities = log_probabilities.exp()
         observation = torch.cat([probabilities, labels], dim=1).transpose(1, 2)
-        action = self._act(observation, beta).transpose(1, 2)
+        progress = beta.new_tensor((number - 1) / num_updates)
+        seen = NetworkState(hidden, progress, num_updates)
+        action = self._act(observation, beta, seen).transpose(1, 2)
         *credits, output_credit = torch.split(action, self._units, dim=1)
         errors = [credit * (1 - post**2) for credit, post in zip(credits, hidden, strict=True)]
         expected = (probabilities * output_credit).sum(1, keepdim=True)

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 import train
-from agents import DeepAGREL
+from agents import DeepAGREL, SharedTDCAPolicy
 from credit_envs.tasks.metaworld import TASKS
 from meta import MetaGradient, zoo
 from meta.baselines import RULES
 from meta.evaluation import evaluate
 from meta.pgpe import PGPE
+from meta.recipes import SHARED_RECIPES
 
 ROOT = Path(train.__file__).parent
 DIGITS = "CreditAssign-Digits-v0"
@@ -185,6 +186,21 @@ def test_meta_gradients_end_the_same_if_interrupted_and_pgpe_goes_on(tmp_path, c
     torch.testing.assert_close(evolved.policy.beta, ends[0].policy.beta, rtol=0, atol=1e-5)
 
 
+def test_the_shared_network_learns_in_lives_of_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr("meta.report.rule_scores", lambda *_: [])
+    # Two subsets to score instead of eight.
+    monkeypatch.setattr("meta.report.NUM_SUBSETS", 1)
+    monkeypatch.setattr("meta.report._NUM_TUNING_SUBSETS", 1)
+    asked = ["--agent", "tdca-shared", "--env", DIGITS, "--generations", "2"]
+    asked += ["--env-kwargs", "num_samples=60", "num_updates=4", "hidden_sizes=(8,)"]
+    assert train.main([*asked, "--logdir", str(tmp_path)]) == train.DONE
+    model = MetaGradient.load(only_run(tmp_path) / "model.zip")
+    assert isinstance(model.policy, SharedTDCAPolicy)
+    recipe = SHARED_RECIPES[DIGITS]
+    assert (model.shortest, model.generation) == (recipe.learner_kwargs["shortest"], 2)
+    assert model.env_kwargs[0]["num_held_out"] == recipe.meta_kwargs["num_held_out"]
+
+
 def test_meta_gradients_go_on_from_the_zoo(tmp_path):
     asked = ["--agent", "tdca-mlp", "--outer", "meta-gradient", "--env", DIGITS]
     asked += ["--init-from", "digits-mlp", "--generations", "1"]
@@ -308,6 +324,7 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--outer", "meta-gradient"], "does not fit CreditAssign-Gaussian-v0"),
         (["--agent", "tdca-rnn", "--outer", "meta-gradient"], "leave it out for pgpe"),
         ([*TEACH, "1", "--workers", "2"], "--workers is for pgpe"),
+        (["--agent", "tdca-shared", "--env", DIGITS, "--outer", "pgpe"], "takes meta-gradient"),
         ([*TEACH, "1", "--learner-kwargs", "population_size=4"], "no 'population_size'"),
         (
             [*TEACH[:4], "--env", DIGITS, "--env-kwargs", "credit=groups", "credit_groups=4"],

@@ -111,6 +111,11 @@ class MLPBatch:
             product(self._scratch[layer], below.transpose(1, 2), out=gradient).mul_(scale)
         return self._gradients
 
+    @property
+    def activities(self) -> list[Tensor]:
+        """Of the neurons of each hidden layer, `(P, units, N)`; views of the last forward pass."""
+        return [post[:, :-1] for post in self._post]
+
     def predict(self, inputs: Inputs, samples: Tensor) -> Tensor:
         """Log-probabilities on other samples than those it trains on, shape `(P, classes, N)`.
 

@@ -352,6 +352,17 @@ class ClassificationTask(Task):
         return guesses | ({"held_out_loss": self.guess_loss} if self._num_held_out else {})
 
     @property
+    def activities(self) -> list[Tensor]:
+        """Of each hidden layer of perceptrons, `(P, units, n)`; views, valid until the next update.
+
+        Raises:
+            ValueError: the networks are no perceptrons.
+        """
+        if not isinstance(self.network, MLPBatch):
+            raise ValueError('activities are those of perceptrons: use architecture="mlp"')
+        return self.network.activities
+
+    @property
     def forward_weights(self) -> list[Tensor]:
         """Weights without biases of each layer but the first, `(P, units, units below)`; views."""
         return forward_weights(self.network.weights)

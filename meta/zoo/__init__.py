@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from safetensors.torch import load_file, save_file
 
-from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy
+from agents import SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from credit_envs.checks import nearest
 from credit_envs.files import atomic_path
 from meta.outer_loop import OuterLoop
@@ -26,7 +26,7 @@ from meta.runs import Run
 
 FOLDER = Path(__file__).parent
 _POLICIES: Mapping[str, type[TopDownPolicy]] = {
-    policy.__name__: policy for policy in (TDCAPolicy, TDCARNNPolicy)
+    policy.__name__: policy for policy in (SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy)
 }
 
 
@@ -85,7 +85,18 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         raise ValueError(
             f"{run.folder} has no results yet; finish it with python train.py --resume {run.folder}"
         )
-    model = _checkpoint(run)
+    keep(name, _checkpoint(run), json.loads(results.read_text()), folder)
+
+
+def keep(name: str, model: OuterLoop, results: Mapping[str, Any], folder: Path = FOLDER) -> None:
+    """Put an outer loop's network into the zoo.
+
+    Args:
+        name: under which it will be known.
+        model: that has trained it.
+        results: what it scores, as in a run's `results.json`.
+        folder: of the zoo.
+    """
     description = {
         "outer_loop": type(model).__name__,
         "policy": type(model.policy).__name__,
@@ -96,7 +107,7 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         "generations": model.generation,
         **({"population_size": model.population_size} if isinstance(model, PGPE) else {}),
         "meta_training": model.meta_training,
-        "results": json.loads(results.read_text()),
+        "results": results,
     }
     with atomic_path(folder / f"{name}.safetensors") as unfinished:
         save_file(model.policy.state_dict(), unfinished)

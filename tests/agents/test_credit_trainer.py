@@ -199,7 +199,7 @@ def test_models_that_cannot_be_served(model: Any, message: str) -> None:
 
 def test_policies_that_cannot_serve() -> None:
     model = nn.Sequential(L(4, 6), T(), L(6, 3))
-    with pytest.raises(ValueError, match="BackpropPolicy reads weights from an environment"):
+    with pytest.raises(ValueError, match="BackpropPolicy reads its networks from an environment"):
         CreditTrainer(model, policy_for(9, kind=BackpropPolicy))
     control = TDCARNNPolicy(Box(-1, 1, (8, 5)), Box(-1, 1, (9,)))
     with pytest.raises(ValueError, match="TDCARNNPolicy was made for observations of shape"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import TDCAPolicy
+from agents import SharedTDCAPolicy, TDCAPolicy
 from meta import MetaGradient
 from meta.pgpe import PGPE
 
@@ -108,7 +108,48 @@ def test_several_environments():
         MetaGradient("TDCAPolicy", [DIGITS, DIGITS], [INNER, {**INNER, "hidden_sizes": (9,)}])
 
 
-@pytest.mark.parametrize("settings", [{"learn_rate": True}, {"recompute": True}])
+def test_the_gradient_of_the_relative_loss_is_that_of_its_logarithm():
+    plain, relative = (
+        generations(small(lives=1, max_grad_norm=1e6, relative_loss=log), 1)
+        for log in (False, True)
+    )
+    assert relative.history == plain.history
+    loss = -plain.history[0][0]
+    torch.testing.assert_close(relative.policy.beta.grad * loss, plain.policy.beta.grad)
+
+
+def test_lives_of_several_sizes():
+    model = small(shortest=0.2)
+    sizes = [model._sizes(0, seed) for seed in range(400)]
+    samples, updates = (np.array(each) for each in zip(*sizes, strict=True))
+    assert (samples.min(), samples.max()) == (12, 60)
+    assert (updates.min(), updates.max()) == (1, 5)
+    # Uniform in the logarithm: half of them below the geometric mean of the ends.
+    assert (samples < 60 * 0.2**0.5).mean() == pytest.approx(0.5, abs=0.08)
+    assert abs(np.corrcoef(samples, updates)[0, 1]) < 0.15
+    assert {small()._sizes(0, seed) for seed in range(5)} == {(60, 5)}
+    (unroll,) = model._unrolls
+    seed = model.life_seeds[0]
+    n, updates = model._sizes(0, seed)
+    assert n < 60
+    life = unroll._task.draw_life(seed)
+    short = small({"num_samples": n, "num_updates": updates})._unrolls[0]
+    drawn = type(life)(life.indices[:n], life.held_out, life.weights)
+    short._task.draw_life = lambda _: drawn
+    rate, beta = torch.tensor([0.05]), model.policy.beta.detach()[None]
+    expected = short.losses([seed], beta, rate)
+    torch.testing.assert_close(unroll.losses([seed], beta, rate, n, updates), expected)
+
+
+def test_one_network_for_networks_of_several_widths():
+    inner = [{**INNER, "init": "kaiming", "hidden_sizes": sizes} for sizes in ((12,), (9, 5))]
+    settings = {"anneal_over": 20, "learning_rate": 0.03, "smoothing": 1e-5, "seed": 3}
+    model = MetaGradient(SharedTDCAPolicy, [DIGITS, DIGITS], inner, **settings)
+    losses = -np.array(generations(model, 20).history)[:, 0]
+    assert losses[-5:].mean() < losses[:5].mean() - 0.05
+
+
+@pytest.mark.parametrize("settings", [{"learn_rate": True}, {"recompute": True}, {"shortest": 0.5}])
 def test_resuming_is_exact(settings, tmp_path):
     whole = generations(small(anneal_over=6, **settings), 6)
     generations(small(anneal_over=6, **settings), 3).save(tmp_path / "model")
@@ -145,6 +186,9 @@ def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
         ({"anneal_to": 2.0}, "anneal_to"),
         ({"max_grad_norm": 0.0}, "max_grad_norm"),
         ({"jitter": -0.1}, "jitter"),
+        ({"shortest": 0.0}, "shortest"),
+        ({"shortest": 1.5}, "shortest"),
+        ({"smoothing": 0.0}, "smoothing"),
         ({"chunk_size": 0}, "chunk_size"),
         ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),
         ({"inner": {"credit": "groups", "credit_groups": 3}}, 'credit="groups": use PGPE'),

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from stable_baselines3.common.callbacks import BaseCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import TDCAPolicy
+from agents import SharedTDCAPolicy, TDCAPolicy
 from meta.pgpe import PGPE, centred_ranks, mean_ranks
 from meta.population import usual_chunk_size
 
@@ -173,6 +173,30 @@ def test_several_environments_are_each_as_alone_and_count_alike():
     fitness = model._fitness(model._by_task(losses, generation.tasks))
     np.testing.assert_allclose(fitness, -np.maximum(*(own.mean(1) for own in alone)), rtol=1e-6)
     assert model.timesteps_per_generation == 6 * 2 * (3 + 2)
+
+
+def test_candidates_that_read_their_networks_each_read_their_own():
+    kwargs = {"num_samples": 30, "num_updates": 3, "reward": "final"}
+    model = PGPE(
+        SharedTDCAPolicy,
+        "CreditAssign-Digits-v0",
+        kwargs,
+        population_size=4,
+        stdev_init=1.0,
+        seed=3,
+    )
+    generation = model._next_generation()
+    losses = model._evaluator.losses(generation, 0)
+    for beta, expected in zip(generation.candidates(), losses, strict=True):
+        env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=1, **kwargs)
+        policy = model.policy
+        policy.attach(env)
+        with torch.no_grad():
+            observation = env.reset_tensors(generation.life_seeds)
+            for _ in range(env.num_updates):
+                observation = env.step_tensors(policy.act(observation, beta[None])).observation
+        np.testing.assert_allclose(env.loss.numpy(), expected, rtol=1e-3)
+    assert losses.std() > 1e-3
 
 
 def test_several_environments_resume_and_spread_over_workers(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from agents import TDCAPolicy
+from agents import SharedTDCAPolicy, TDCAPolicy
 from credit_envs.datasets import Dataset
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
@@ -51,7 +51,7 @@ def environment_losses(task: ClassificationTask, policy: TDCAPolicy, beta: torch
 
 
 def unroll_of(task: ClassificationTask, policy: TDCAPolicy, **kwargs) -> Unroll:
-    return Unroll(task, policy.act, UPDATES, SCALE, **kwargs)
+    return Unroll(task, policy.act_on, UPDATES, SCALE, **kwargs)
 
 
 def rates_of(task: ClassificationTask, lives: int) -> torch.Tensor:
@@ -79,6 +79,28 @@ def test_losses_are_the_environments(optimizer, lives, settings):
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("lives", [1, 2])
+def test_what_a_policy_sees_is_what_it_sees_in_the_environment(optimizer, lives):
+    kwargs = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "num_samples": 40}
+    kwargs |= {"loss_on": "held-out", "num_held_out": 50, "evaluate_test": False}
+    kwargs |= {"hidden_sizes": (8, 6), "num_updates": UPDATES, "init": "kaiming"}
+    env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=lives, **kwargs)
+    policy = SharedTDCAPolicy(env.single_observation_space, env.single_action_space)
+    policy.attach(env)
+    generator = torch.Generator().manual_seed(0)
+    beta = 0.1 * torch.randn(lives, len(policy.beta), generator=generator)
+    unroll = Unroll(env.task, policy.act_on, env.num_updates, env.credit_scale)
+    losses = unroll.losses(SEEDS[:lives], beta, torch.full((lives,), RATES[optimizer]))
+    with torch.no_grad():
+        observation = env.reset_tensors(SEEDS[:lives])
+        start = env.loss
+        for _ in range(env.num_updates):
+            observation = env.step_tensors(policy.act(observation, beta)).observation
+    assert (env.loss - start).abs().max() > 0.005
+    torch.testing.assert_close(losses, env.loss, rtol=0.0, atol=5e-4)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
 def test_losses_are_the_environments_in_single_precision(optimizer):
     # Were a class a tenth of the samples, its first gradient would be 0 but for rounding, of which
@@ -91,7 +113,7 @@ def test_losses_are_the_environments_in_single_precision(optimizer):
     )
     policy.initialise(torch.Generator().manual_seed(0))
     beta = policy.beta.detach()[None]
-    unroll = Unroll(env.task, policy.act, env.num_updates, env.credit_scale)
+    unroll = Unroll(env.task, policy.act_on, env.num_updates, env.credit_scale)
     (loss,) = unroll.losses([4], beta, torch.tensor([RATES[optimizer]]))
     observation, _ = env.reset(seed=[4])
     for _ in range(env.num_updates):

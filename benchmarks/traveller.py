@@ -1,0 +1,376 @@
+"""One top-down network for many data sets, sizes and horizons, and for one it has never met.
+
+    python -m benchmarks.traveller            # from the repository's root, hours
+    python -m benchmarks.traveller --quick    # 500 images and 20 updates of Digits: minutes
+
+A network that all neurons share (`train.py --agent tdca-shared`) is meta-trained on all data sets
+together, and once more for each of them with that one left out; the latter are scored on what they
+have not met. All methods get the learning rate and weight decay that do best on validation images,
+rules the label smoothing, too; "as it is" is the network at the recipe's own rate and without
+decay, where nothing is tuned. Networks learn from fresh subsets: images that no outer loop has
+seen; only the columns with all images have those that it drew from, too.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from agents import CreditPolicy, SharedTDCAPolicy
+from benchmarks import classifiers
+from benchmarks.classifiers import (
+    FEW_CHOICES,
+    FILE,
+    FIRST_RATES,
+    FULL_TRAIN,
+    MOST_TUNED_ON,
+    START,
+    Setting,
+)
+from benchmarks.command import exit_code
+from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
+from meta import MetaGradient, zoo
+from meta.baselines import image_split, image_task, spaces
+from meta.command_line import Parser, positive
+from meta.recipes import SHARED_RECIPES
+from meta.report import fresh_lives, tuning_lives
+from meta.tuning import Tuned, score, split_images, tune
+
+DATASETS = {
+    "Digits": "CreditAssign-Digits-v0",
+    "MNIST": "CreditAssign-MNIST-v0",
+    "Fashion-MNIST": "CreditAssign-FashionMNIST-v0",
+    "CIFAR-10": "CreditAssign-CIFAR10-v0",
+}
+COLUMNS = {"1,000 / 20": (1000, 20), "10,000 / 50": (10_000, 50), "60,000 / 150": (60_000, 150)}
+"""Images / updates; Digits, which are few, have 500 / 20 in the first column alone."""
+KNOWN = ("Kaiming BP", "zero BP", "DFA", START)
+"""Methods of `benchmarks.classifiers`, from whose results file they come but for Digits."""
+LEFT_OUT = ("left out", "left out, as it is")
+ROWS = (*KNOWN, "traveller", "traveller, as it is", *LEFT_OUT)
+LINES = {
+    "zero BP": "Zero BP",
+    "traveller": "traveller, meta-trained on all",
+    "traveller, as it is": "the same, as it is",
+    "left out": "traveller, meta-trained on the others",
+    "left out, as it is": "the same, as it is",
+}
+SEED, QUICK_GENERATIONS = 0, 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell's data set and size."""
+
+    dataset: str
+    num_samples: int
+    num_updates: int
+
+    @property
+    def env_id(self) -> str:
+        """Id of the environment."""
+        return DATASETS[self.dataset]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the environment."""
+        recipe = SHARED_RECIPES[self.env_id]
+        size = {"num_samples": self.num_samples, "num_updates": self.num_updates}
+        return {**recipe.scored_kwargs, **size}
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.num_samples}/{self.num_updates}"
+
+
+def places(columns: Sequence[str], datasets: Sequence[str]) -> dict[tuple[str, str], Place]:
+    """By data set and column; Digits have no larger columns."""
+    found = {}
+    for dataset in datasets:
+        for column in columns:
+            samples, updates = COLUMNS[column]
+            if dataset != "Digits":
+                full = FULL_TRAIN[DATASETS[dataset].split("-")[1]]
+                found[dataset, column] = Place(dataset, min(samples, full), updates)
+            elif column == next(iter(COLUMNS)):
+                found[dataset, column] = Place(dataset, 500, updates)
+    return found
+
+
+# ---------------------------------------------------------------------- meta-training
+
+
+def network_job(left_out: str | None, quick: bool) -> Job:
+    """The cell of a network: what it is meta-trained on, and its parameters."""
+    names = ["Digits"] if quick else [name for name in DATASETS if name != left_out]
+    env_ids = [DATASETS[name] for name in names]
+    settings: dict[str, Any] = {
+        "env_kwargs": {env_id: _meta_kwargs(env_id) for env_id in env_ids},
+        "learner_kwargs": dict(SHARED_RECIPES[env_ids[0]].learner_kwargs),
+        "generations": QUICK_GENERATIONS if quick else SHARED_RECIPES[env_ids[0]].generations,
+        "seed": SEED,
+    }
+    return Job(f"network | without {left_out}" if left_out else "network", meta_train, settings)
+
+
+def _meta_kwargs(env_id: str) -> dict[str, Any]:
+    recipe = SHARED_RECIPES[env_id]
+    kwargs = {**recipe.scored_kwargs, **recipe.meta_kwargs}
+    # As in scoring at the smallest size, so that the same images are fresh.
+    split = image_split(env_id, recipe.scored_kwargs)
+    return {**kwargs, "train_range": split.meta_range, "evaluate_test": False}
+
+
+def outer_loop(
+    env_kwargs: Mapping[str, Mapping[str, Any]],
+    learner_kwargs: Mapping[str, Any],
+    generations: int,
+    seed: int,
+) -> MetaGradient:
+    """The outer loop before its first generation."""
+    return MetaGradient(
+        SharedTDCAPolicy,
+        list(env_kwargs),
+        list(env_kwargs.values()),
+        anneal_over=generations,
+        seed=seed,
+        **learner_kwargs,
+    )
+
+
+def meta_train(
+    env_kwargs: Mapping[str, Mapping[str, Any]],
+    learner_kwargs: Mapping[str, Any],
+    generations: int,
+    seed: int,
+) -> dict[str, Any]:
+    """A network's parameters, and the mean loss by generation."""
+    model = outer_loop(env_kwargs, learner_kwargs, generations, seed)
+    model.learn(generations * model.timesteps_per_generation)
+    return {
+        "generations": model.generation,
+        "beta": model.policy.beta.tolist(),
+        "losses": [round(-mean, 4) for mean, _, _ in model.history],
+        "learning_seconds": round(model.seconds, 1),
+    }
+
+
+# ---------------------------------------------------------------------- scoring
+
+
+def score_job(row: str, place: Place, beta: Sequence[float] | None, quick: bool) -> Job:
+    """The cell of a method."""
+    if row in KNOWN and place.dataset != "Digits":
+        dataset = place.env_id.split("-")[1]
+        return classifiers.job(row, Setting(dataset, place.num_samples, place.num_updates), quick)
+    large = place.num_samples > 1000
+    settings = {
+        "row": row,
+        "env_id": place.env_id,
+        "env_kwargs": place.kwargs,
+        # From zero weights, with all images of the fresh part every life is the same.
+        "num_seeds": 2 if quick else 1 if large else 5,
+        "num_tuning_seeds": 1 if quick or large else 3,
+        "start": FIRST_RATES[place.num_updates],
+        "beta": beta,
+    }
+    return Job(f"{row} | {place}", accuracy, settings)
+
+
+def accuracy(
+    row: str,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    num_seeds: int,
+    num_tuning_seeds: int,
+    start: float | None,
+    beta: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Training and test accuracy of each seed, and the settings that were chosen."""
+    policy, kwargs = policy_of(row, env_id, env_kwargs, beta)
+    dataset = image_task(env_id, {**kwargs, "num_samples": 1}).dataset
+    total, n = len(dataset.x_train), kwargs["num_samples"]
+    many = n > MOST_TUNED_ON
+    split = split_images(total, min(n, MOST_TUNED_ON))
+    if row.endswith("as it is"):
+        tuned = Tuned(kwargs.get("learning_rate", 0.01))
+    else:
+        tuned = tune(
+            policy,
+            env_id,
+            {**kwargs, "num_samples": min(n, round(split.meta_range[1] * total))},
+            split,
+            tuning_lives(num_tuning_seeds),
+            start=start,
+            regularise=True,
+            **(FEW_CHOICES if many else {}),
+        )
+    fresh = (0.0, 1.0) if many else split.fresh_range
+    result = score(row, policy, env_id, kwargs, fresh, tuned, fresh_lives(num_seeds))
+    return {
+        "train": result.train.round(6).tolist(),
+        "test": result.test.round(6).tolist(),
+        "tuned": asdict(result.tuned),
+        "fresh": not many,
+        "dataset": dataset.name,
+        "test_images": len(dataset.x_test),
+    }
+
+
+def policy_of(
+    row: str, env_id: str, env_kwargs: Mapping[str, Any], beta: Sequence[float] | None
+) -> tuple[CreditPolicy, dict[str, Any]]:
+    """The policy of a row, and the environment's arguments that go with it."""
+    if beta is None:
+        return classifiers.policy_of(row, env_id, env_kwargs)
+    policy = SharedTDCAPolicy(*spaces(env_id, env_kwargs))
+    with torch.no_grad():
+        policy.beta.copy_(torch.tensor(beta))
+    return policy, dict(env_kwargs)
+
+
+# ---------------------------------------------------------------------- keeping
+
+
+def keep_in_zoo(file: ResultsFile) -> None:
+    """Put the network that has met all data sets into the zoo, with all that it scores."""
+    job = network_job(None, quick=False)
+    cell = file.cells[job.key]
+    # Objects in the file are sorted by their keys.
+    env_ids = [env_id for env_id in DATASETS.values() if env_id in job.settings["env_kwargs"]]
+    kwargs = {env_id: cell["settings"]["env_kwargs"][env_id] for env_id in env_ids}
+    model = outer_loop(kwargs, job.settings["learner_kwargs"], cell["generations"], SEED)
+    with torch.no_grad():
+        model.policy.beta.copy_(torch.tensor(cell["beta"]))
+    model.generation = cell["generations"]
+    environments = {
+        DATASETS[dataset]: {"dataset": cells[0]["dataset"], "rows": [_row(c) for c in cells]}
+        for dataset in DATASETS
+        if (cells := _cells(file, "traveller", dataset))
+    }
+    results = {
+        "environments": environments,
+        "learning_seconds": cell["learning_seconds"],
+        "config": {"agent": "tdca-shared", "env": "+".join(env_ids), "seed": SEED},
+        "made_by": cell["made_by"],
+    }
+    zoo.keep("traveller", model, results)
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    """A line of a card, as `meta.report.image_report` has them."""
+    kwargs = cell["settings"]["env_kwargs"]
+    size = f"{kwargs['num_samples']:,} / {kwargs['num_updates']}"
+    images = "fresh subsets" if cell["fresh"] else "all images"
+    return {
+        "method": "TDCA",
+        "images": images if kwargs["num_updates"] == 20 else f"{images}, {size}",
+        **cell["tuned"],
+        "train_accuracy": cell["train"],
+        "test_accuracy": cell["test"],
+    }
+
+
+def _cells(file: ResultsFile, row: str, dataset: str) -> list[Cell]:
+    """What there is of a row of a data set."""
+    keys = [f"{row} | {place}" for place in places(list(COLUMNS), [dataset]).values()]
+    return [file.cells[key] for key in keys if key in file.cells]
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+def main() -> int:
+    """Compute what is missing, then print the table; returns the exit code."""
+    arguments = parser().parse_args()
+    quick = arguments.quick
+    columns = arguments.only or list(COLUMNS)
+    datasets = arguments.datasets or list(DATASETS)
+    rows = arguments.rows or list(ROWS)
+    if quick:
+        columns, datasets = columns[:1], ["Digits"]
+        rows = [row for row in rows if row not in LEFT_OUT]
+
+    def work() -> None:
+        file, known = ResultsFile("traveller", quick), ResultsFile(FILE, quick)
+        networks = [network_job(left_out, quick) for left_out in needed(rows, datasets)]
+        file.fill(networks, arguments.workers)
+        jobs = [
+            score_job(row, place, _beta(file, row, dataset), quick)
+            for (dataset, _), place in places(columns, datasets).items()
+            for row in rows
+        ]
+        jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
+        file.fill([job for job in jobs if job.compute is accuracy], arguments.workers)
+        known.fill([job for job in jobs if job.compute is not accuracy], arguments.workers)
+        if arguments.zoo:
+            keep_in_zoo(file)
+        print(render(file, known, quick))
+
+    return exit_code("traveller", work)
+
+
+def parser() -> Parser:
+    """Options."""
+    parser = Parser("traveller", prog="python -m benchmarks.traveller", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="Digits alone, a few generations")
+    parser.add_argument("--only", nargs="+", choices=list(COLUMNS), help="columns to compute")
+    parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), help="those to score on")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="methods to score")
+    parser.add_argument(
+        "--zoo", action="store_true", help="keep the network of all data sets as `traveller`"
+    )
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="processes (default: one per core)"
+    )
+    return parser
+
+
+def needed(rows: Sequence[str], datasets: Sequence[str]) -> list[str | None]:
+    """What the networks of these rows leave out; None: nothing."""
+    found: list[str | None] = [None] if any(row.startswith("traveller") for row in rows) else []
+    if any(row in LEFT_OUT for row in rows):
+        found += datasets
+    return found
+
+
+def _beta(file: ResultsFile, row: str, dataset: str) -> list[float] | None:
+    """Parameters of a row's network, or None where it has none."""
+    if row in KNOWN:
+        return None
+    key = network_job(dataset if row in LEFT_OUT else None, quick=False).key
+    beta: list[float] = file.cells[key]["beta"]
+    return beta
+
+
+def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
+    """The table in Markdown, with what made it."""
+    lines, used = [], []
+    cells_of = {**known.cells, **file.cells}
+    for dataset in DATASETS:
+        found = places(list(COLUMNS), [dataset])
+        for row in ROWS:
+            cells = [
+                cells_of.get(score_job(row, place, [], quick).key)
+                if (place := found.get((dataset, column)))
+                else None
+                for column in COLUMNS
+            ]
+            if not any(cells):
+                continue
+            used += [cell for cell in cells if cell]
+            texts = [
+                f"{spread(cell['train'])} / {spread(cell['test'])}" if cell else "–"
+                for cell in cells
+            ]
+            lines.append([f"{dataset}, {LINES.get(row, row)}", *texts])
+    note = (
+        "Train / test accuracy in %, mean ± standard deviation over seeds. Digits: 500 images in "
+        "the first column. CIFAR-10: the first 1,000 test images."
+    )
+    return f"{markdown(['', *COLUMNS], lines)}\n\n{note} Made by {makers(used)}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

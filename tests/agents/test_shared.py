@@ -1,0 +1,161 @@
+"""The top-down network that all neurons share: its start, its symmetries, and what it refuses."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from agents import CreditTrainer, DFAPolicy, NetworkState, SharedTDCAPolicy
+from credit_envs.networks import MLPBatch
+
+CLASSES, UNITS, SAMPLES = 4, (6, 5), 7
+
+
+def spaces(classes: int = CLASSES, units: tuple[int, ...] = UNITS) -> tuple[Box, Box]:
+    rows = (SAMPLES, 2 * classes), (SAMPLES, sum(units) + classes)
+    return Box(0, 1, rows[0]), Box(-1, 1, rows[1])
+
+
+def situation(batch: int = 1, classes: int = CLASSES) -> tuple[torch.Tensor, NetworkState]:
+    """Outputs and labels, and networks that gave them."""
+    generator = torch.Generator().manual_seed(2)
+    outputs = torch.randn(batch, SAMPLES, classes, generator=generator).softmax(2)
+    labels = torch.eye(classes)[torch.arange(SAMPLES) % classes].expand(batch, -1, -1)
+    hidden = [torch.randn(batch, units, SAMPLES, generator=generator).tanh() for units in UNITS]
+    progress = torch.tensor(0.25)
+    return torch.cat([outputs, labels], 2), NetworkState(hidden, progress, 20)
+
+
+def grown(policy: SharedTDCAPolicy, count: int = 1) -> torch.Tensor:
+    """Parameters `(count, d)` with which every term counts."""
+    generator = torch.Generator().manual_seed(1)
+    return 0.5 * torch.randn(count, len(policy.beta), generator=generator)
+
+
+def test_starts_as_direct_feedback_alignment():
+    policy, rule = SharedTDCAPolicy(*spaces(), seed=5), DFAPolicy(*spaces(), seed=5)
+    observation, state = situation()
+    torch.testing.assert_close(policy.act_on(observation, None, state), rule.act(observation))
+
+
+def test_permuting_samples_permutes_credits():
+    policy = SharedTDCAPolicy(*spaces())
+    beta, (observation, state) = grown(policy), situation()
+    order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(0))
+    permuted = NetworkState([a[:, :, order] for a in state.hidden], state.progress, 20)
+    expected = policy.act_on(observation, beta, state)[:, order]
+    assert not torch.allclose(expected, policy.act_on(observation, beta, state))
+    torch.testing.assert_close(policy.act_on(observation[:, order], beta, permuted), expected)
+
+
+def test_permuting_classes_and_neurons_with_their_random_numbers_permutes_credits():
+    policy = SharedTDCAPolicy(*spaces())
+    beta, (observation, state) = grown(policy), situation()
+    before = policy.act_on(observation, beta, state)
+    classes = torch.tensor([2, 0, 3, 1])
+    neurons = [torch.tensor([5, 3, 1, 0, 2, 4]), torch.tensor([1, 0, 4, 3, 2])]
+    ((key, matrices),) = policy._matrices.items()
+    policy._matrices[key] = tuple(
+        [matrix[classes][:, order] for matrix, order in zip(kind, neurons, strict=True)]
+        for kind in matrices
+    )
+    hidden = [a[:, order] for a, order in zip(state.hidden, neurons, strict=True)]
+    permuted = observation[:, :, torch.cat([classes, CLASSES + classes])]
+    after = policy.act_on(permuted, beta, NetworkState(hidden, state.progress, 20))
+    place = torch.cat([neurons[0], UNITS[0] + neurons[1], sum(UNITS) + classes])
+    assert not torch.allclose(after, before, atol=1e-3)
+    torch.testing.assert_close(after, before[:, :, place])
+
+
+def test_candidates_act_on_their_own_networks():
+    policy = SharedTDCAPolicy(*spaces())
+    beta, (observation, state) = grown(policy, 2), situation(batch=4)
+    together = policy.act_on(observation, beta, state)
+    for network in range(4):
+        own = NetworkState(
+            [a[network : network + 1] for a in state.hidden], state.progress, state.num_updates
+        )
+        alone = policy.act_on(observation[network : network + 1], beta[network // 2 :][:1], own)
+        torch.testing.assert_close(together[network : network + 1], alone)
+
+
+def test_gradients_stay_finite_where_outputs_vanish():
+    policy = SharedTDCAPolicy(*spaces())
+    beta, (_, state) = grown(policy).requires_grad_(), situation()
+    outputs = torch.tensor([1.0, 0.0, 0.0, 1e-30]).expand(1, SAMPLES, -1).clone().requires_grad_()
+    labels = torch.eye(CLASSES)[torch.arange(SAMPLES) % CLASSES][None]
+    action = policy.act_on(torch.cat([outputs, labels], 2), beta, state)
+    local = outputs * (action[..., -CLASSES:] * 0.1)
+    gradients = torch.autograd.grad(local.sum() + action[..., :-CLASSES].sum(), (beta, outputs))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@torch.no_grad()
+def test_serves_networks_of_any_size():
+    env = gymnasium.make_vec(
+        "CreditAssign-Digits-v0", num_envs=2, num_samples=50, num_updates=3, hidden_sizes=(9, 8)
+    )
+    policy = SharedTDCAPolicy(*spaces())
+    policy.attach(env)
+    observation = env.reset_tensors([3, 4])
+    losses = [env.loss]
+    for _ in range(env.num_updates):
+        observation = env.step_tensors(policy.act(observation)).observation
+        losses.append(env.loss)
+    assert (losses[-1] < losses[0]).all()
+
+
+def test_sees_progress_and_activities_of_the_environment():
+    env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=1, num_samples=20, num_updates=4)
+    env.reset(seed=[1])
+    assert isinstance(env.task.network, MLPBatch)
+    actions = np.full(env.action_space.shape, 0.1, dtype=np.float32)
+    env.step(actions)
+    state = NetworkState.of(env)
+    assert state.progress.tolist() == [0.25]
+    assert state.num_updates == 4
+    images = env.task.standardise(env.task.dataset.x_train[env.task.sample_indices[0]])
+    first = env.task.inputs.natural(env.task.network.weights[0])[0].double()
+    expected = torch.tanh(first[:, :-1] @ images.double() + first[:, -1:])
+    torch.testing.assert_close(state.hidden[0][0].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_act_before_attach_names_the_fix():
+    policy = SharedTDCAPolicy(*spaces())
+    with pytest.raises(RuntimeError, match=r"call attach\(env\) first"):
+        policy.act(situation()[0])
+
+
+def test_act_on_other_networks_names_the_fix():
+    env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=2, num_samples=SAMPLES)
+    policy = SharedTDCAPolicy(*spaces())
+    policy.attach(env)
+    with pytest.raises(ValueError, match=r"1 observations for the 2 networks .* call attach"):
+        policy.act(situation()[0])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"),
+    [
+        ("CreditAssign-Digits-v0", {"credit": "groups", "credit_groups": 8}),
+        ("CreditAssign-Digits-v0", {"architecture": "residual", "hidden_sizes": (8, 8)}),
+        ("CreditAssign-Gaussian-v0", {}),
+    ],
+)
+def test_refuses_other_networks(env_id, kwargs):
+    env = gymnasium.make_vec(env_id, num_envs=1, **kwargs)
+    with pytest.raises(ValueError, match='architecture="mlp" and credit="neurons"'):
+        SharedTDCAPolicy(*spaces()).attach(env)
+
+
+def test_refuses_other_spaces():
+    with pytest.raises(ValueError, match="row per sample"):
+        SharedTDCAPolicy(Box(0, 1, (4,)), Box(-1, 1, (4,)))
+
+
+def test_a_network_of_ones_own_has_no_environment_to_read():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 4))
+    policy = SharedTDCAPolicy(*spaces(units=(6,)))
+    with pytest.raises(ValueError, match="SharedTDCAPolicy reads its networks from an environment"):
+        CreditTrainer(model, policy)
