@@ -103,9 +103,9 @@ def test_top_down_networks_leave_the_images_of_their_meta_training_behind():
 def test_agents_have_recovered_when_they_are_good_again():
     curve = np.full(1 + recovery.SWITCH_AFTER + recovery.EPISODES_AFTER, 200.0)
     curve[recovery.SWITCH_AFTER + 1 :] = 9.0
-    assert recovery.episodes_to_recover(curve, 190.0) == "> 12"
+    assert recovery.episodes_to_recover(curve) == "> 12"
     curve[recovery.SWITCH_AFTER + 4 :] = 190.0
-    assert recovery.episodes_to_recover(curve, 190.0) == "4"
+    assert recovery.episodes_to_recover(curve) == "4"
 
 
 COMMANDS = {
