@@ -29,6 +29,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,13 +41,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents import TDCAPolicy
 from benchmarks.command import exit_code
 from benchmarks.results import Cell, ResultsFile, makers, markdown
+from credit_envs.local_workers import LocalWorker
+from credit_envs.workers import Worker
 from meta import zoo
 from meta.command_line import Parser, positive
-from meta.local_workers import LocalWorker, LocalWorkerPool
 from meta.pgpe import PGPE, ray_workers
 from meta.population import Evaluator, EvaluatorSettings, Generation
 from meta.recipes import RECIPES
-from meta.workers import Worker, WorkerPool
+from meta.workers import EvaluatorPool, local_pool
 
 NAME = "cluster"
 EXAMPLES = """\
@@ -140,9 +142,9 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def make_pool(kind: str, settings: EvaluatorSettings, number: int) -> WorkerPool:
+def make_pool(kind: str, settings: EvaluatorSettings, number: int) -> EvaluatorPool:
     """Workers of this kind."""
-    pools = {"processes": LocalWorkerPool}
+    pools = {"processes": local_pool}
     if kind == "Ray":
         pools["Ray"] = ray_workers().RayWorkerPool
     return pools[kind](settings, number)
@@ -163,7 +165,7 @@ def throughput(name: str, rounds: int) -> dict[str, Any]:
 
     pools = [make_pool(kind, settings, number) for kind, number in CONTENDERS if number]
     ways = [here]
-    ways += [lambda pool=pool: pool.losses(generation, num_chunks, refuse) for pool in pools]  # type: ignore[misc]
+    ways += [partial(losses_of, pool, generation, num_chunks) for pool in pools]
     walls: list[list[float]] = [[] for _ in ways]
     costs: list[list[list[float]]] = [[] for _ in ways]
     try:
@@ -230,6 +232,11 @@ def generation_of(problem: Problem) -> tuple[EvaluatorSettings, Generation]:
         life_seeds=tuple(range(lives)),
         tasks=tuple(life % 2 if lives > 1 else 0 for life in range(lives)),
     )
+
+
+def losses_of(pool: EvaluatorPool, generation: Generation, num_chunks: int) -> NDArray[np.float64]:
+    """Losses of all candidates, by workers none of which is lost."""
+    return np.concatenate(pool.map(generation, range(num_chunks), refuse))
 
 
 def pid_of(worker: Worker) -> int:
@@ -345,12 +352,12 @@ def overhead(kind: str, chunks: int = 32, rounds: int = 20) -> dict[str, Any]:
     pool = make_pool(kind, settings, 1)
     try:
         for _ in range(3):
-            losses = pool.losses(generation, chunks, refuse)
+            losses = losses_of(pool, generation, chunks)
         evaluation = timed(lambda: evaluator.losses(generation, 0), 5 * rounds)
-        together = timed(lambda: pool.losses(generation, chunks, refuse), rounds)
+        together = timed(lambda: pool.map(generation, range(chunks), refuse), rounds)
     finally:
         pool.close()
-    fitness = model._fitness(losses, generation.tasks)
+    fitness = model._fitness(model._by_task(losses, generation.tasks))
     return {
         "parameters": generation.center.numel(),
         "bytes_out": len(pickle.dumps((generation, 0))),
@@ -437,10 +444,10 @@ def render_throughput(cells: Mapping[str, Cell]) -> str:
     loads = ", ".join(f"{cell['load_average']:.0f}" for cell in cells.values())
     rounds = {str(cell["settings"]["rounds"]) for cell in cells.values()}
     about = (
-        f"Per generation, of {' or '.join(rounds)} rounds in turns; ratios are medians over rounds, "
-        "above 1 is faster. CPU seconds: of this process and of the worker that has most, one "
-        "after the other, which is what an otherwise idle machine would need. Load average of the "
-        f"machine, these included: {loads} on {os.cpu_count()} cores."
+        f"Per generation, of {' or '.join(rounds)} rounds in turns; ratios are medians over "
+        "rounds, above 1 is faster. CPU seconds: of this process and of the worker that has most, "
+        "one after the other, which is what an otherwise idle machine would need. Load average of "
+        f"the machine, these included: {loads} on {os.cpu_count()} cores."
     )
     return f"{markdown(header, rows)}\n\n{about}"
 

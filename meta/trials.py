@@ -22,7 +22,7 @@ class TrialRule:
         feedback: of its policy, unless the user says else.
         rates: learning rates by policy, unless the user says else: DeepAGREL's are the paper's, the
             others have the highest accuracy on held-out images of MNIST in
-            `benchmarks.deepagrel_table_1`.
+            `benchmarks.deepagrel_table_1` (for fixed feedback there with "MlpPolicy" alone).
     """
 
     learner_class: type[TrialLearner]
@@ -31,13 +31,14 @@ class TrialRule:
 
 
 _REWARDED = {"MlpPolicy": 0.5, "CnnPolicy": 1.0, "LocConPolicy": 1.0}
-_TOLD = dict.fromkeys(_REWARDED, 0.3)
+_TOLD = {"MlpPolicy": 0.3, "CnnPolicy": 0.3, "LocConPolicy": 1.0}
+_BY_FIXED_FEEDBACK = dict.fromkeys(_REWARDED, 0.1)
 
 RULES: Mapping[str, TrialRule] = {
     "DeepAGREL": TrialRule(DeepAGREL, "tied", _REWARDED),
     "Error-BP": TrialRule(ErrorBackprop, "tied", _TOLD),
-    "FA": TrialRule(ErrorBackprop, "fixed", _TOLD),
-    "DFA": TrialRule(ErrorBackprop, "direct", _TOLD),
+    "FA": TrialRule(ErrorBackprop, "fixed", _BY_FIXED_FEEDBACK),
+    "DFA": TrialRule(ErrorBackprop, "direct", _BY_FIXED_FEEDBACK),
 }
 """Rules by their name in tables; all but the first are told the labels."""
 
