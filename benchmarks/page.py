@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks import (
+    cluster,
+    cluster_cost,
     control_networks,
     credit_angles,
     deepagrel,
@@ -25,6 +27,7 @@ from benchmarks import (
     table_s4,
     table_s5,
     table_s6,
+    traveller,
 )
 from benchmarks.classifiers import FILE, render
 from benchmarks.results import ResultsFile
@@ -143,6 +146,14 @@ def tdca() -> str:
         about = (recovery.__doc__ or "").partition("\n\n")[2].strip()
         picture = figure(recovery.NAME, "Adaptation: the motor turns round in mid-life")
         parts.append(f"{picture}\n{about}\n\n{recovery.render(ResultsFile(recovery.NAME))}\n")
+    measured = ResultsFile(cluster.NAME)
+    parts += section("Workers: local processes and Ray", cluster.NAME, cluster.__doc__)
+    parts.append(f"{cluster.render(measured)}\n")
+    costs = ResultsFile(cluster_cost.NAME)
+    parts += section(
+        "What the paper's settings would cost", cluster_cost.NAME, cluster_cost.__doc__
+    )
+    parts.append(f"{cluster_cost.render(costs, measured)}\n")
     return "\n".join(parts)
 
 
@@ -179,12 +190,15 @@ def meta_gradients() -> str:
     table = meta_gradient_table
     parts = [META_GRADIENTS_HEAD]
     parts += section("Where they were trained, and elsewhere", table.NAME, table.__doc__)
-    parts.append(f"{render(ResultsFile(FILE), table.BLOCKS)}\n")
+    file = ResultsFile(FILE)
+    parts.append(f"{render(file, table.BLOCKS)}\n")
     for title, module in META_GRADIENTS.items():
         parts += section(title, module.NAME, module.__doc__)
         parts.append(f"{module.render(ResultsFile(module.NAME))}\n")
         if is_drawn(module.NAME):
             parts.append(f"![{title}](figures/{module.NAME}.png)\n")
+    parts += section("A network that travels", traveller.NAME, traveller.__doc__)
+    parts.append(f"{traveller.render(ResultsFile(traveller.NAME), file)}\n")
     return "\n".join(parts)
 
 
