@@ -61,7 +61,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "TDCA, start": START,
         "DFA": "DFA",
     },
-    "Digits": {"TDCA by PGPE": "digits-mlp", "DFA": "DFA"},
+    "Digits": {"TDCA by meta-gradients": "digits-mlp", "TDCA by PGPE": "digits-pgpe", "DFA": "DFA"},
 }
 """By data set and label, the method: a network of the zoo, a rule or the start of outer loops."""
 _COLOURS = {

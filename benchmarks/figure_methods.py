@@ -26,7 +26,7 @@ NETWORKS: Mapping[str, Mapping[str, str]] = {
     "MNIST": {TDCA: "mnist-pgpe", DIFFUSION: "mnist-groups"},
     "FashionMNIST": {TDCA: "fashion-pgpe", DIFFUSION: "fashion-groups"},
     "CIFAR10": {TDCA: "cifar10-pgpe", DIFFUSION: "cifar10-groups"},
-    "Digits": {TDCA: "digits-mlp"},
+    "Digits": {TDCA: "digits-pgpe"},
 }
 """The zoo's network, evolved as in the paper, for each data set and way of giving credit."""
 

@@ -271,10 +271,12 @@ _TEACH = Recipe(
 # At the environments' rate lives are chaotic here: gradients of a hundred, no two of them alike.
 _TEACH_SLOWLY = replace(_TEACH, generations=600, learner_kwargs={"learning_rate": 0.003})
 META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
+    # So few images that more generations learn them by heart.
     "CreditAssign-Digits-v0": replace(
-        _TEACH,
+        _TEACH_SLOWLY,
+        generations=100,
         meta_kwargs={"loss_on": "held-out", "num_held_out": 100},
-        scored_kwargs={"learning_rate": 0.05},
+        scored_kwargs={"learning_rate": 0.02},
     ),
     "CreditAssign-MNIST-v0": _TEACH,
     "CreditAssign-FashionMNIST-v0": replace(_TEACH_SLOWLY, scored_kwargs={"learning_rate": 0.005}),

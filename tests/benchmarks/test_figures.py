@@ -195,7 +195,7 @@ def test_networks_that_are_not_in_the_zoo_are_named(call, monkeypatch, capsys):
     assert call("figure_s2", "--data", "Digits") == 1
 
     said = capsys.readouterr()
-    assert "left out, as the zoo has no such networks: digits-mlp" in said.out
+    assert "left out, as the zoo has no such networks: digits-pgpe" in said.out
     assert said.err.count("\n") == 1
     assert "the zoo has no network for Digits" in said.err
 
