@@ -23,7 +23,14 @@ def continuable(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        AttributeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise ValueError(
             f"{target} cannot be continued here ({error}): it is incomplete, or of another "
             "version or environment; use another checkpoint, or start again"

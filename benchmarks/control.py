@@ -32,7 +32,8 @@ from torch import Tensor
 
 import credit_envs
 from agents import TDCARNNPolicy
-from credit_envs.tasks.control import BatchedDynamics, ControlTask, perceptron
+from credit_envs.tasks.control import ControlTask
+from credit_envs.tasks.dynamics import BatchedDynamics, perceptron
 from credit_envs.tasks.pendulum import MAX_TORQUE
 
 LIVES_PER_CANDIDATE = 16

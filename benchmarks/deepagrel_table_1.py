@@ -122,9 +122,11 @@ def at_epoch(cells: Sequence[Cell], epoch: int) -> np.ndarray:
 
 
 def mean(numbers: np.ndarray, digits: int) -> str:
-    """Mean (standard deviation)."""
+    """Mean (standard deviation, of more than one)."""
     if not len(numbers):
         return "–"
+    if len(numbers) == 1:
+        return f"{numbers[0]:.{digits}f}"
     return f"{numbers.mean():.{digits}f} ({numbers.std():.{digits}f})"
 
 

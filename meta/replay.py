@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from agents import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
-from credit_envs.tasks.control import BatchedDynamics, perceptron
+from credit_envs.tasks.dynamics import BatchedDynamics, perceptron
 
 Returns = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from agents import BackpropPolicy, CreditPolicy
 from agents.deepagrel import TrialLearner
 from credit_envs.tasks import ControlTask
-from credit_envs.tasks.control import BatchedDynamics, Dynamics
+from credit_envs.tasks.dynamics import BatchedDynamics, Dynamics
 from credit_envs.tasks.surfaces import SurfaceTask
 from meta.baselines import image_task, rule_scores
 from meta.climbing import GRID, climb

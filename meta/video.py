@@ -23,7 +23,7 @@ from agents import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from credit_envs.tasks.bipedal_walker import BipedalWalker
-from credit_envs.tasks.control import BatchedDynamics
+from credit_envs.tasks.dynamics import BatchedDynamics
 from credit_envs.tasks.metaworld import MetaWorld, the_arm
 from meta import zoo
 from meta.command_line import DONE, FAILED, Parser, natural

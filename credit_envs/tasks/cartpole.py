@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.control import BatchedDynamics, variants_of
+from credit_envs.tasks.dynamics import BatchedDynamics
+from credit_envs.tasks.variants import variants_of
 
 GRAVITY = 9.8
 CART_MASS = 1.0

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.tasks.control import BatchedDynamics, variants_of
+from credit_envs.tasks.dynamics import BatchedDynamics
+from credit_envs.tasks.variants import variants_of
 
 MAX_TORQUE = 2.0
 MAX_SPEED = 8.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from credit_envs.local_workers import LocalWorkerPool
-from credit_envs.tasks.control import Dynamics, Layers
+from credit_envs.tasks.dynamics import Dynamics, Layers
 
 # Few, for each takes its time to hand out, but enough that no worker waits long for the others.
 _SHARES_PER_WORKER = 4
