@@ -21,7 +21,7 @@ from meta import zoo
 from meta.baselines import RULES, image_task, spaces
 from meta.command_line import Parser, positive
 from meta.report import fresh_lives, tuning_lives
-from meta.tuning import score, split_images, tune
+from meta.tuning import Tuned, score, split_images, tune
 
 DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
 """Our names of the paper's data sets."""
@@ -134,27 +134,54 @@ def accuracy(
             f"{dataset.name} is no whole data set, and the tables need one: "
             "set CREDIT_ENVS_DATA to a folder with it"
         )
-    n = kwargs["num_samples"]
-    many = n > MOST_TUNED_ON
-    split = split_images(total, MOST_TUNED_ON if many else n)
-    tuned = tune(
-        policy,
-        env_id,
-        # With images of the split's meta-training part alone, which are fewer than all.
-        {**kwargs, "num_samples": min(n, round(split.meta_range[1] * total))},
-        split,
-        tuning_lives(num_tuning_seeds),
-        start=start,
-        regularise=regularise,
+    tuning = {
+        "num_seeds": num_tuning_seeds,
+        "start": start,
+        "regularise": regularise,
         **(FEW_CHOICES if few_choices else {}),
-    )
+    }
+    return scores(method, policy, env_id, kwargs, num_seeds, tuning)
+
+
+def scores(
+    name: str,
+    policy: CreditPolicy,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    num_seeds: int,
+    tuning: Mapping[str, Any] | Tuned,
+) -> dict[str, Any]:
+    """Training and test accuracy of each seed, and the settings that were chosen.
+
+    Args:
+        name: of the method.
+        policy: it.
+        env_id: a classification environment.
+        env_kwargs: its, `num_samples` among them.
+        num_seeds: lives to score.
+        tuning: arguments of `tune`, with a number of seeds in place of these; or settings that are
+            given.
+    """
+    dataset = image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset
+    total, n = len(dataset.x_train), env_kwargs["num_samples"]
+    many = n > MOST_TUNED_ON
+    split = split_images(total, min(n, MOST_TUNED_ON))
+    if isinstance(tuning, Tuned):
+        tuned = tuning
+    else:
+        arguments = dict(tuning)
+        seeds = tuning_lives(arguments.pop("num_seeds"))
+        # With images of the split's meta-training part alone, which are fewer than all.
+        fewer = {**env_kwargs, "num_samples": min(n, round(split.meta_range[1] * total))}
+        tuned = tune(policy, env_id, fewer, split, seeds, **arguments)
     fresh_range = (0.0, 1.0) if many else split.fresh_range
-    result = score(method, policy, env_id, kwargs, fresh_range, tuned, fresh_lives(num_seeds))
+    result = score(name, policy, env_id, env_kwargs, fresh_range, tuned, fresh_lives(num_seeds))
     return {
         "train": result.train.round(6).tolist(),
         "test": result.test.round(6).tolist(),
         "tuned": asdict(result.tuned),
         "fresh": not many,
+        "dataset": dataset.name,
         "test_images": len(dataset.x_test),
     }
 

@@ -14,7 +14,7 @@ cells are therefore optimistic. All networks are of one outer-loop seed.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,15 +29,15 @@ from benchmarks.classifiers import (
     MOST_TUNED_ON,
     START,
     Setting,
+    scores,
 )
 from benchmarks.command import exit_code
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta import MetaGradient, zoo
-from meta.baselines import image_split, image_task, spaces
+from meta.baselines import image_split, spaces
 from meta.command_line import Parser, positive
 from meta.recipes import SHARED_RECIPES
-from meta.report import fresh_lives, tuning_lives
-from meta.tuning import Tuned, score, split_images, tune
+from meta.tuning import Tuned
 
 DATASETS = {
     "Digits": "CreditAssign-Digits-v0",
@@ -196,33 +196,15 @@ def accuracy(
 ) -> dict[str, Any]:
     """Training and test accuracy of each seed, and the settings that were chosen."""
     policy, kwargs = policy_of(row, env_id, env_kwargs, beta)
-    dataset = image_task(env_id, {**kwargs, "num_samples": 1}).dataset
-    total, n = len(dataset.x_train), kwargs["num_samples"]
-    many = n > MOST_TUNED_ON
-    split = split_images(total, min(n, MOST_TUNED_ON))
-    if row.endswith("as it is"):
-        tuned = Tuned(kwargs.get("learning_rate", 0.01))
-    else:
-        tuned = tune(
-            policy,
-            env_id,
-            {**kwargs, "num_samples": min(n, round(split.meta_range[1] * total))},
-            split,
-            tuning_lives(num_tuning_seeds),
-            start=start,
-            regularise=True,
-            **(FEW_CHOICES if many else {}),
-        )
-    fresh = (0.0, 1.0) if many else split.fresh_range
-    result = score(row, policy, env_id, kwargs, fresh, tuned, fresh_lives(num_seeds))
-    return {
-        "train": result.train.round(6).tolist(),
-        "test": result.test.round(6).tolist(),
-        "tuned": asdict(result.tuned),
-        "fresh": not many,
-        "dataset": dataset.name,
-        "test_images": len(dataset.x_test),
+    tuning: Tuned | dict[str, Any] = {
+        "num_seeds": num_tuning_seeds,
+        "start": start,
+        "regularise": True,
+        **(FEW_CHOICES if kwargs["num_samples"] > MOST_TUNED_ON else {}),
     }
+    if row.endswith("as it is"):
+        tuning = Tuned(kwargs.get("learning_rate", 0.01))
+    return scores(row, policy, env_id, kwargs, num_seeds, tuning)
 
 
 def policy_of(
