@@ -398,7 +398,7 @@ def render(file: ResultsFile) -> str:
     """All tables in Markdown."""
     cells = file.cells
     by_part: dict[str, dict[str, Cell]] = {"throughput": {}, "faults": {}, "overhead": {}}
-    for key, cell in cells.items():
+    for key, cell in sorted(cells.items()):
         part, _, name = key.partition(": ")
         by_part[part][name] = cell
     parts = [

@@ -210,13 +210,13 @@ def render(file: ResultsFile, measured: ResultsFile) -> str:
             f"{cell['steps_per_second']:,.0f}",
             f"{1e3 * cell['reset_seconds']:.1f}" if cell["reset_seconds"] else "",
         ]
-        for name, cell in speeds.items()
+        for name, cell in sorted(speeds.items())
     ]
     parts = [
         markdown(["environment", "steps per second of one core", "ms per reset"], lines),
         "Hours of one seed (efficiency), by the model:",
         markdown(
-            ["experiment", "steps", *(f"{cores:,} cores" for cores in CORES)],
+            ["experiment", "steps", *(f"{cores:,} core{'s' * (cores > 1)}" for cores in CORES)],
             [row for experiment in EXPERIMENTS for row in rows_of(experiment, speeds, overhead)],
         ),
         f"Made by {makers([*speeds.values(), measured.cells['overhead: Ray']])}.",
