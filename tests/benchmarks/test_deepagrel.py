@@ -125,7 +125,7 @@ def test_commands(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(deepagrel, "QUICK", Extent(1, 1, (0.1,), (0.5,), 1))
     monkeypatch.setattr(deepagrel_table_1, "ResultsFile", lambda *a: ResultsFile(*a, tmp_path))
     assert deepagrel_table_1.main(["--quick", "--workers", "1"]) == 0
-    assert "| Digits Full | Error-BP | 0.1 | 1 (0)" in capsys.readouterr().out
+    assert "| Digits Full | Error-BP | 0.1 | 1 | 1 |" in capsys.readouterr().out
     figure = ["--quick", "--output", str(tmp_path), "--logdir", str(tmp_path / "logs")]
     assert deepagrel_figure_3.main(figure) == 0
     assert (tmp_path / "deepagrel_figure_3-quick.png").exists()
