@@ -4,14 +4,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from credit_envs.checks import require_at_least, require_device, require_positive, require_sizes
-from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
+from credit_envs.checks import require_device
+from credit_envs.environment import CreditAssignEnv, Reward
+from credit_envs.envs.control import ControlVectorEnv
 from credit_envs.rendering import Frame, History, draw_panels, learning_curve
 from credit_envs.tasks.bipedal_walker import BipedalWalker
-from credit_envs.tasks.control import ControlTask
 
 
-class BipedalWalkerVectorEnv(CreditAssignVectorEnv):
+class BipedalWalkerVectorEnv(ControlVectorEnv):
     """An agent learns to walk on two legs: one step is one whole episode of its life.
 
     ## Description
@@ -89,26 +89,18 @@ class BipedalWalkerVectorEnv(CreditAssignVectorEnv):
         device: str = "cpu",
         render_mode: str | None = None,
     ) -> None:
-        require_at_least("num_envs", num_envs, 1)
-        require_at_least("horizon", horizon, 1)
-        require_positive("init_stdev", init_stdev)
-        require_positive("reward_scale", reward_scale)
-        require_at_least("num_workers", num_workers, 0)
-        task = ControlTask(
-            BipedalWalker(num_workers),
-            horizon,
-            require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
-            init_stdev,
-            num_envs,
-            require_device(device),
-            reward_scale,
-        )
         super().__init__(
-            task,
+            BipedalWalker(num_workers),
+            num_envs,
             num_updates=num_updates,
+            horizon=horizon,
+            hidden_sizes=hidden_sizes,
+            init_stdev=init_stdev,
             credit_scale=credit_scale,
             reward=reward,
+            device=require_device(device),
             render_mode=render_mode,
+            reward_scale=reward_scale,
         )
 
     def draw(self, history: History) -> Frame:  # noqa: D102
@@ -122,7 +114,6 @@ class BipedalWalkerVectorEnv(CreditAssignVectorEnv):
         )
 
     def _last_frame(self, history: History) -> Any:
-        assert isinstance(self.task, ControlTask)
         assert isinstance(self.task.dynamics, BipedalWalker)
         rows = history.observations[-1]
         actions = rows[rows[:, -1] > 0, 24:28]

@@ -2,20 +2,14 @@
 
 from typing import get_args
 
-from credit_envs.checks import (
-    require_at_least,
-    require_device,
-    require_one_of,
-    require_positive,
-    require_sizes,
-)
-from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
+from credit_envs.checks import require_at_least, require_device, require_one_of
+from credit_envs.environment import CreditAssignEnv, Reward
+from credit_envs.envs.control import ControlVectorEnv
 from credit_envs.rendering import Frame, History, draw_panels, hand_path, learning_curve
-from credit_envs.tasks.control import ControlTask
 from credit_envs.tasks.metaworld import SCALE, MetaWorld, Starts
 
 
-class MetaWorldVectorEnv(CreditAssignVectorEnv):
+class MetaWorldVectorEnv(ControlVectorEnv):
     """An agent learns to use a robot arm: one step is one whole episode of its life.
 
     ## Description
@@ -106,7 +100,6 @@ class MetaWorldVectorEnv(CreditAssignVectorEnv):
         device: str = "cpu",
         render_mode: str | None = None,
     ) -> None:
-        require_at_least("num_envs", num_envs, 1)
         require_at_least("horizon", horizon, 1)
         if horizon > MetaWorld.longest_episode:
             raise ValueError(
@@ -114,24 +107,18 @@ class MetaWorldVectorEnv(CreditAssignVectorEnv):
                 f"ask for at most {MetaWorld.longest_episode}"
             )
         require_one_of("starts", starts, get_args(Starts))
-        require_positive("init_stdev", init_stdev)
-        require_positive("reward_scale", reward_scale)
-        require_at_least("num_workers", num_workers, 0)
-        task = ControlTask(
-            MetaWorld(starts, num_workers),
-            horizon,
-            require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
-            init_stdev,
-            num_envs,
-            require_device(device),
-            reward_scale,
-        )
         super().__init__(
-            task,
+            MetaWorld(starts, num_workers),
+            num_envs,
             num_updates=num_updates,
+            horizon=horizon,
+            hidden_sizes=hidden_sizes,
+            init_stdev=init_stdev,
             credit_scale=credit_scale,
             reward=reward,
+            device=require_device(device),
             render_mode=render_mode,
+            reward_scale=reward_scale,
         )
 
     def draw(self, history: History) -> Frame:  # noqa: D102

@@ -3,20 +3,14 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from credit_envs.checks import (
-    require_at_least,
-    require_device,
-    require_numbers,
-    require_positive,
-    require_sizes,
-)
-from credit_envs.environment import CreditAssignEnv, CreditAssignVectorEnv, Reward
+from credit_envs.checks import require_device, require_numbers
+from credit_envs.environment import CreditAssignEnv, Reward
+from credit_envs.envs.control import ControlVectorEnv
 from credit_envs.rendering import Frame, History, draw_panels, learning_curve, pendulum_strobe
-from credit_envs.tasks.control import ControlTask
 from credit_envs.tasks.pendulum import Pendulum
 
 
-class PendulumVectorEnv(CreditAssignVectorEnv):
+class PendulumVectorEnv(ControlVectorEnv):
     """An agent learns to swing up a rod and hold it: one step is one whole episode of its life.
 
     ## Description
@@ -107,32 +101,26 @@ class PendulumVectorEnv(CreditAssignVectorEnv):
         device: str = "cpu",
         render_mode: str | None = None,
     ) -> None:
-        require_at_least("num_envs", num_envs, 1)
-        require_at_least("horizon", horizon, 1)
-        require_positive("init_stdev", init_stdev)
-        require_positive("reward_scale", reward_scale)
-        task = ControlTask(
+        on = require_device(device)
+        super().__init__(
             Pendulum(
                 self.motors,
                 require_numbers("gravity", gravity),
                 require_numbers("mass", mass),
-                require_device(device),
+                on,
             ),
-            horizon,
-            require_sizes("hidden_sizes", hidden_sizes, allow_empty=True),
-            init_stdev,
             num_envs,
-            require_device(device),
-            reward_scale,
-            weight_decay,
-            switch_after,
-        )
-        super().__init__(
-            task,
             num_updates=num_updates,
+            horizon=horizon,
+            hidden_sizes=hidden_sizes,
+            init_stdev=init_stdev,
             credit_scale=credit_scale,
             reward=reward,
+            device=on,
             render_mode=render_mode,
+            reward_scale=reward_scale,
+            weight_decay=weight_decay,
+            switch_after=switch_after,
         )
 
     def draw(self, history: History) -> Frame:  # noqa: D102

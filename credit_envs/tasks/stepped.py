@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from credit_envs.checks import require_at_least
 from credit_envs.local_workers import LocalWorkerPool
 from credit_envs.tasks.dynamics import Dynamics, Layers
 
@@ -43,6 +44,7 @@ class SteppedDynamics(Dynamics):
     """
 
     def __init__(self, num_workers: int) -> None:
+        require_at_least("num_workers", num_workers, 0)
         self.num_workers = num_workers
         self._pool: LocalWorkerPool[SteppedDynamics, list[Order], list[Episode]] | None = None
 
