@@ -21,7 +21,7 @@ from meta import zoo
 from meta.baselines import RULES, image_task, spaces
 from meta.command_line import Parser, positive
 from meta.report import fresh_lives, tuning_lives
-from meta.tuning import Tuned, score, split_images, tune
+from meta.tuning import Split, Tuned, score, split_images, tune
 
 DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
 """Our names of the paper's data sets."""
@@ -134,13 +134,39 @@ def accuracy(
             f"{dataset.name} is no whole data set, and the tables need one: "
             "set CREDIT_ENVS_DATA to a folder with it"
         )
-    tuning = {
-        "num_seeds": num_tuning_seeds,
-        "start": start,
-        "regularise": regularise,
-        **(FEW_CHOICES if few_choices else {}),
-    }
-    return scores(method, policy, env_id, kwargs, num_seeds, tuning)
+    few = FEW_CHOICES if few_choices else {}
+    arguments = {"start": start, "regularise": regularise, **few}
+    tuned = tuned_for(policy, env_id, kwargs, num_tuning_seeds, **arguments)
+    return scores(method, policy, env_id, kwargs, num_seeds, tuned)
+
+
+def split_for(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[int, Split]:
+    """Training images there are, and who may use which of them with so many in a life."""
+    total = len(image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset.x_train)
+    return total, split_images(total, min(env_kwargs["num_samples"], MOST_TUNED_ON))
+
+
+def tuned_for(
+    policy: CreditPolicy,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    num_seeds: int,
+    **arguments: Any,
+) -> Tuned:
+    """The settings that do best on validation images.
+
+    Args:
+        policy: of which method.
+        env_id: a classification environment.
+        env_kwargs: its, `num_samples` among them.
+        num_seeds: lives to choose by.
+        arguments: further ones of `tune`.
+    """
+    total, split = split_for(env_id, env_kwargs)
+    # With images of the split's meta-training part alone, which are fewer than all.
+    most = round(split.meta_range[1] * total)
+    kwargs = {**env_kwargs, "num_samples": min(env_kwargs["num_samples"], most)}
+    return tune(policy, env_id, kwargs, split, tuning_lives(num_seeds), **arguments)
 
 
 def scores(
@@ -149,9 +175,9 @@ def scores(
     env_id: str,
     env_kwargs: Mapping[str, Any],
     num_seeds: int,
-    tuning: Mapping[str, Any] | Tuned,
+    tuned: Tuned,
 ) -> dict[str, Any]:
-    """Training and test accuracy of each seed, and the settings that were chosen.
+    """Training and test accuracy of each seed, and the settings they were reached with.
 
     Args:
         name: of the method.
@@ -159,22 +185,11 @@ def scores(
         env_id: a classification environment.
         env_kwargs: its, `num_samples` among them.
         num_seeds: lives to score.
-        tuning: arguments of `tune`, with a number of seeds in place of these; or settings that are
-            given.
+        tuned: the settings.
     """
     dataset = image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset
-    total, n = len(dataset.x_train), env_kwargs["num_samples"]
-    many = n > MOST_TUNED_ON
-    split = split_images(total, min(n, MOST_TUNED_ON))
-    if isinstance(tuning, Tuned):
-        tuned = tuning
-    else:
-        arguments = dict(tuning)
-        seeds = tuning_lives(arguments.pop("num_seeds"))
-        # With images of the split's meta-training part alone, which are fewer than all.
-        fewer = {**env_kwargs, "num_samples": min(n, round(split.meta_range[1] * total))}
-        tuned = tune(policy, env_id, fewer, split, seeds, **arguments)
-    fresh_range = (0.0, 1.0) if many else split.fresh_range
+    many = env_kwargs["num_samples"] > MOST_TUNED_ON
+    fresh_range = (0.0, 1.0) if many else split_for(env_id, env_kwargs)[1].fresh_range
     result = score(name, policy, env_id, env_kwargs, fresh_range, tuned, fresh_lives(num_seeds))
     return {
         "train": result.train.round(6).tolist(),

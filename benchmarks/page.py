@@ -122,25 +122,17 @@ def tdca() -> str:
     file = ResultsFile(FILE)
     parts = [HEAD]
     for title, table in TABLES.items():
-        name = table.__name__.rsplit(".", 1)[-1]
-        about = (table.__doc__ or "").partition("\n\n")[2].strip()
-        parts += [f"## {title}\n", f"`python -m benchmarks.{name}`\n"]
-        parts += [f"{about}\n"] if about else []
+        parts += section(title, table.__name__.rsplit(".", 1)[-1], table.__doc__)
         parts.append(f"{render(file, table.BLOCKS)}\n")
-    parts.append(
-        f"## Table S4: complexity\n\n`python -m benchmarks.table_s4`\n\n{table_s4.render()}\n"
-    )
+    parts += section("Table S4: complexity", "table_s4", None)
+    parts.append(f"{table_s4.render()}\n")
     control = ResultsFile(control_networks.FILE)
-    parts += [
-        "## Table S5: control, beside learners that start from nothing\n",
-        f"`python -m benchmarks.{table_s5.NAME}`\n",
-        f"{(table_s5.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
-        f"{table_s5.render(control, table_s5.Extent())}\n",
-        "## Table S6: three tasks of a robot arm, one network\n",
-        f"`python -m benchmarks.{table_s6.NAME}`\n",
-        f"{(table_s6.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
-        f"{table_s6.render(control)}\n",
-    ]
+    title = "Table S5: control, beside learners that start from nothing"
+    parts += section(title, table_s5.NAME, table_s5.__doc__)
+    parts.append(f"{table_s5.render(control, table_s5.Extent())}\n")
+    title = "Table S6: three tasks of a robot arm, one network"
+    parts += section(title, table_s6.NAME, table_s6.__doc__)
+    parts.append(f"{table_s6.render(control)}\n")
     parts += [figure(name, title) for name, title in FIGURES.items() if is_drawn(name)]
     if is_drawn(recovery.NAME):
         about = (recovery.__doc__ or "").partition("\n\n")[2].strip()
@@ -159,29 +151,15 @@ def tdca() -> str:
 
 def deep_agrel() -> str:
     """The page on DeepAGREL, in Markdown."""
-    table = deepagrel_table_1
-    parts = [
-        DEEPAGREL_HEAD,
-        "## Table 1: accuracy and epochs\n",
-        f"`python -m benchmarks.{table.NAME}`\n",
-        f"{(table.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
-        f"{table.render(ResultsFile(deepagrel.FILE), deepagrel.Extent())}\n",
-    ]
+    table, extent = deepagrel_table_1, deepagrel.Extent()
+    parts = [DEEPAGREL_HEAD, *section("Table 1: accuracy and epochs", table.NAME, table.__doc__)]
+    parts.append(f"{table.render(ResultsFile(deepagrel.FILE), extent)}\n")
     parts += [figure(name, title) for name, title in DEEPAGREL_FIGURES.items() if is_drawn(name)]
-    skipping = deepagrel_skipping
-    parts += [
-        "## Learning only from surprise\n",
-        f"`python -m benchmarks.{skipping.NAME}`\n",
-        f"{(skipping.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
-        f"{skipping.render(ResultsFile(skipping.NAME))}\n",
-    ]
-    delayed = delayed_reward
-    parts += [
-        "## Rewards that arrive after several actions\n",
-        f"`python -m benchmarks.{delayed.NAME}`\n",
-        f"{(delayed.__doc__ or '').partition(chr(10) * 2)[2].strip()}\n",
-        f"{delayed.render(ResultsFile(delayed.NAME), delayed.Extent())}\n",
-    ]
+    skipping, delayed = deepagrel_skipping, delayed_reward
+    parts += section("Learning only from surprise", skipping.NAME, skipping.__doc__)
+    parts.append(f"{skipping.render(ResultsFile(skipping.NAME))}\n")
+    parts += section("Rewards that arrive after several actions", delayed.NAME, delayed.__doc__)
+    parts.append(f"{delayed.render(ResultsFile(delayed.NAME), delayed.Extent())}\n")
     return "\n".join(parts)
 
 
@@ -205,7 +183,8 @@ def meta_gradients() -> str:
 def section(title: str, name: str, documentation: str | None) -> list[str]:
     """How a section begins: its command, and what the module says of it below its first line."""
     about = (documentation or "").partition("\n\n")[2].strip()
-    return [f"## {title}\n", f"`python -m benchmarks.{name}`\n", f"{about}\n"]
+    heading = [f"## {title}\n", f"`python -m benchmarks.{name}`\n"]
+    return [*heading, f"{about}\n"] if about else heading
 
 
 def figure(name: str, title: str) -> str:

@@ -131,6 +131,17 @@ _CARTPOLE = [
         50_000,
     ),
 ]
+_TD3 = {
+    "gamma": 0.98,
+    "buffer_size": 200_000,
+    "learning_starts": 10_000,
+    "noise_std": 0.1,
+    "gradient_steps": 1,
+    "train_freq": 1,
+    "learning_rate": 1e-3,
+    "policy_kwargs": {"net_arch": [400, 300]},
+}
+"""The Zoo's settings, the same for Pendulum and BipedalWalker."""
 _PENDULUM = [
     Learner(
         "PPO",
@@ -155,16 +166,7 @@ _PENDULUM = [
     ),
     Learner(
         "TD3",
-        {
-            "gamma": 0.98,
-            "buffer_size": 200_000,
-            "learning_starts": 10_000,
-            "noise_std": 0.1,
-            "gradient_steps": 1,
-            "train_freq": 1,
-            "learning_rate": 1e-3,
-            "policy_kwargs": {"net_arch": [400, 300]},
-        },
+        _TD3,
         [
             {"learning_starts": 100, "gradient_steps": 2},
             {"learning_starts": 100, "gradient_steps": 4},
@@ -203,16 +205,7 @@ _BIPEDAL_WALKER = [
     ),
     Learner(
         "TD3",
-        {
-            "gamma": 0.98,
-            "buffer_size": 200_000,
-            "learning_starts": 10_000,
-            "noise_std": 0.1,
-            "gradient_steps": 1,
-            "train_freq": 1,
-            "learning_rate": 1e-3,
-            "policy_kwargs": {"net_arch": [400, 300]},
-        },
+        _TD3,
         [{"learning_starts": 400}],
         0,
         paper="−88",

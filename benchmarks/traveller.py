@@ -30,6 +30,7 @@ from benchmarks.classifiers import (
     START,
     Setting,
     scores,
+    tuned_for,
 )
 from benchmarks.command import exit_code
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
@@ -196,15 +197,13 @@ def accuracy(
 ) -> dict[str, Any]:
     """Training and test accuracy of each seed, and the settings that were chosen."""
     policy, kwargs = policy_of(row, env_id, env_kwargs, beta)
-    tuning: Tuned | dict[str, Any] = {
-        "num_seeds": num_tuning_seeds,
-        "start": start,
-        "regularise": True,
-        **(FEW_CHOICES if kwargs["num_samples"] > MOST_TUNED_ON else {}),
-    }
     if row.endswith("as it is"):
-        tuning = Tuned(kwargs.get("learning_rate", 0.01))
-    return scores(row, policy, env_id, kwargs, num_seeds, tuning)
+        tuned = Tuned(kwargs.get("learning_rate", 0.01))
+    else:
+        few = FEW_CHOICES if kwargs["num_samples"] > MOST_TUNED_ON else {}
+        arguments = {"start": start, "regularise": True, **few}
+        tuned = tuned_for(policy, env_id, kwargs, num_tuning_seeds, **arguments)
+    return scores(row, policy, env_id, kwargs, num_seeds, tuned)
 
 
 def policy_of(
