@@ -144,42 +144,19 @@ class BackpropUnroll(Unroll):
         super().__init__(task, _no_policy, num_updates, 1.0, **kwargs)
         self._unpack = unpack
 
-    def losses(
-        self,
-        seeds: Sequence[int],
-        beta: Tensor,
-        learning_rate: Tensor,
-        num_samples: int | None = None,
-        num_updates: int | None = None,
-    ) -> Tensor:
-        """Mean cross-entropy on the images held out in each life, in nats, shape `(L,)`.
+    def _initial(self, lives: Sequence[Life], beta: Tensor) -> list[Tensor]:
+        return self._unpack(beta)
 
-        Args:
-            seeds: of the lives.
-            beta: the initial weights of each life, `(L, d)`.
-            learning_rate: of the inner optimiser in each life, `(L,)`.
-            num_samples: see `Unroll.losses`.
-            num_updates: see `Unroll.losses`.
-        """
-        lives = [self._task.draw_life(seed) for seed in seeds]
-        inputs, labels = self._samples([life.indices[:num_samples] for life in lives])
-        first, *others = self._unpack(beta)
-        weights = [inputs.kept(first), *others]
-        state = weights + [torch.zeros_like(weight) for weight in weights * 2]
-        for number in range(1, (num_updates or self.num_updates) + 1):
-            state = self._descend(inputs, labels, number, learning_rate, state)
-        weights = state[: len(weights)]
-        return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
-
-    def _descend(
+    def _update(
         self,
         inputs: Inputs,
         labels: Tensor,
         number: int,
+        num_updates: int,
+        beta: Tensor,
         learning_rate: Tensor,
         state: Sequence[Tensor],
     ) -> list[Tensor]:
-        """Weights and moments after update `number`, counted from 1."""
         weights = list(state[: len(self._units)])
         hidden, log_probabilities = _forward(weights, inputs)
         errors = [labels - log_probabilities.exp()]

@@ -101,10 +101,8 @@ class Unroll:
         indices = [life.indices[:num_samples] for life in lives]
         num_updates = num_updates or self.num_updates
         inputs, labels = self._samples(indices)
-        initial = [
-            torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)
-        ]
-        weights = [inputs.kept(initial[0]), *initial[1:]]
+        first, *others = self._initial(lives, beta)
+        weights = [inputs.kept(first), *others]
         count = _MOMENTS[self._task.settings.optimizer]
         state = weights + [torch.zeros_like(weight) for weight in weights * count]
         for number in range(1, num_updates + 1):
@@ -117,6 +115,10 @@ class Unroll:
         if not len(lives[0].held_out):
             return _cross_entropy(_forward(weights, inputs)[1], labels)
         return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
+
+    def _initial(self, lives: Sequence[Life], beta: Tensor) -> list[Tensor]:
+        """Weights of each layer at the start, `(L, units, units below + 1)`."""
+        return [torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)]
 
     def _samples(self, indices: Sequence[NDArray[np.int64]]) -> tuple[Inputs, Tensor]:
         """What the lives train on: inputs, and one-hot labels `(L, classes, n)`."""
