@@ -47,6 +47,8 @@ class Episode(NamedTuple):
     """As `ControlTask.episode_starts` has it."""
     actions: NDArray[np.float32]
     """`(steps, action_size)`, as the record of the episode has them."""
+    task: int
+    """Its index, which changes within a life that has a `switch_after`."""
 
 
 class LifeReplay(gymnasium.Env[Any, Any]):
@@ -64,7 +66,8 @@ class LifeReplay(gymnasium.Env[Any, Any]):
     def __init__(self, task: ControlTask, episodes: Sequence[Episode]) -> None:
         self._task = task
         self._episodes = iter(episodes)
-        self._env = self._begin(episodes[0])
+        self._episode = episodes[0]
+        self._env = self._begin()
         self.metadata = self._env.metadata
         self.action_space = self._env.action_space
         self.observation_space = self._env.observation_space
@@ -74,14 +77,15 @@ class LifeReplay(gymnasium.Env[Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin the next episode; `seed` and `options` have no part in it."""
         self._env.close()
-        self._env = self._begin(next(self._episodes))
+        self._episode = next(self._episodes)
+        self._env = self._begin()
         return None, {}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Gymnasium's step for an action as the record has it."""
         dynamics = self._task.dynamics
         if isinstance(dynamics, BatchedDynamics):
-            action = dynamics.gymnasium_action(action, int(self._task.task_index[0]))
+            action = dynamics.gymnasium_action(action, self._episode.task)
         return self._env.step(action)
 
     def render(self) -> Any:
@@ -94,18 +98,18 @@ class LifeReplay(gymnasium.Env[Any, Any]):
         """Close Gymnasium's environment."""
         self._env.close()
 
-    def _begin(self, episode: Episode) -> gymnasium.Env[Any, Any]:
-        dynamics, variant = self._task.dynamics, int(self._task.task_index[0])
+    def _begin(self) -> gymnasium.Env[Any, Any]:
+        dynamics, episode = self._task.dynamics, self._episode
         if isinstance(dynamics, BatchedDynamics):
             return gymnasium_env(
-                dynamics, variant, episode.start, self._task.horizon, render_mode="rgb_array"
+                dynamics, episode.task, episode.start, self._task.horizon, render_mode="rgb_array"
             )
         if isinstance(dynamics, BipedalWalker):
             env = gymnasium.make("BipedalWalker-v3", render_mode="rgb_array")
             env.reset(seed=int(episode.start[0]))
             return env
         assert isinstance(dynamics, MetaWorld)
-        arm = the_arm(variant)
+        arm = the_arm(episode.task)
         watched: Any = ALL_V3_ENVIRONMENTS[arm.name](render_mode="rgb_array", camera_name=_CAMERA)
         watched.set_task(arm.task(int(episode.start[0])))
         watched.reset()
@@ -188,7 +192,8 @@ def _episode(task: ControlTask) -> Episode:
     """The last one of a task's only agent."""
     rows = task.observe()[0].cpu().numpy()
     actions = rows[rows[:, -1] > 0, -2 - task.dynamics.action_size : -2]
-    return Episode(task.episode_starts()[:, 0].cpu().numpy(), actions.copy())
+    start = task.episode_starts()[:, 0].cpu().numpy()
+    return Episode(start, actions.copy(), int(task.task_index[0]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,18 +24,20 @@ def policy_for(env: CreditAssignVectorEnv) -> TDCARNNPolicy:
 
 
 @pytest.mark.parametrize(
-    ("name", "task"),
+    ("name", "task", "kwargs"),
     [
-        ("CartPole", 0),
-        ("ReversedCartPole", 1),
-        ("Pendulum", 0),
-        ("ReversedPendulum", 1),
-        ("BipedalWalker", 0),
+        ("CartPole", 0, {}),
+        ("ReversedCartPole", 1, {}),
+        ("Pendulum", 0, {}),
+        ("ReversedPendulum", 1, {}),
+        ("ReversedPendulum", 0, {"switch_after": 1}),
+        ("BipedalWalker", 0, {}),
     ],
 )
 @torch.no_grad()
-def test_episodes_happen_again_in_gymnasium(name, task):
-    env = gymnasium.make_vec(f"CreditAssign-{name}-v0", num_envs=1, num_updates=2, horizon=30)
+def test_episodes_happen_again_in_gymnasium(name, task, kwargs):
+    kwargs = {"num_updates": 2, "horizon": 30, **kwargs}
+    env = gymnasium.make_vec(f"CreditAssign-{name}-v0", num_envs=1, **kwargs)
     policy = policy_for(env)
     assert isinstance(env.task, ControlTask)
     observation = env.reset_tensors([3], task=np.array([task]))
