@@ -32,6 +32,23 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *arguments]
 
 
+def with_a_checkpoint(
+    logdir: Path, *arguments: str, stderr: int = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
+    """A run in a process group of its own, which has just written its first checkpoint."""
+    process = subprocess.Popen(
+        command(*arguments, "--logdir", str(logdir)),
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(logdir.glob("*/model.zip")):
+        assert process.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.01)
+    return process
+
+
 def only_run(logdir: Path) -> Path:
     (folder,) = logdir.iterdir()
     return folder
@@ -234,14 +251,7 @@ def test_a_network_of_trials_that_is_killed_ends_the_same(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     arguments = [*TRIALS, *SMALL, "--epochs", "40"]
     assert train.main([*arguments, "--logdir", str(whole)]) == 0
-    process = subprocess.Popen(
-        command(*arguments, "--logdir", str(killed)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not list(killed.glob("*/model.zip")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
+    process = with_a_checkpoint(killed, *arguments)
     process.kill()
     process.wait()
     folder = only_run(killed)
@@ -253,15 +263,8 @@ def test_a_network_of_trials_that_is_killed_ends_the_same(tmp_path):
 
 
 def test_ctrl_c_in_trials_stops_after_a_checkpoint(tmp_path):
-    process = subprocess.Popen(
-        command(*TRIALS, *SMALL, "--epochs", "10000", "--logdir", str(tmp_path)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not list(tmp_path.glob("*/model.zip")):
-        assert process.poll() is None
-        time.sleep(0.01)
+    forever = [*TRIALS, *SMALL, "--epochs", "10000"]
+    process = with_a_checkpoint(tmp_path, *forever, stderr=subprocess.PIPE)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == train.INTERRUPTED
@@ -452,15 +455,7 @@ def test_where_ray_is_missing_an_error_says_how_to_install_it(capsys, monkeypatc
 def test_a_run_killed_in_mid_generation_ends_the_same(workers, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train.main([*QUICK, "40", "--logdir", str(whole)]) == 0
-    process = subprocess.Popen(
-        command(*QUICK, "40", "--workers", workers, "--logdir", str(killed)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not list(killed.glob("*/model.zip")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
+    process = with_a_checkpoint(killed, *QUICK, "40", "--workers", workers)
     process.kill()
     process.wait()
     assert nobody_is_left(process.pid)
@@ -483,16 +478,9 @@ def nobody_is_left(group: int, seconds: int = 5) -> bool:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_ctrl_c_stops_after_a_checkpoint(workers, tmp_path):
-    process = subprocess.Popen(
-        command(*QUICK, "10000", "--workers", workers, "--logdir", str(tmp_path)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    process = with_a_checkpoint(
+        tmp_path, *QUICK, "10000", "--workers", workers, stderr=subprocess.PIPE
     )
-    while not list(tmp_path.glob("*/model.zip")):
-        assert process.poll() is None
-        time.sleep(0.01)
     # As a terminal does: to the main process and its workers.
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=30)

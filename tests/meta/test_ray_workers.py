@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ from tests.meta.test_workers import (
     make_model,
     one_loss_changes_nothing,
 )
-from tests.test_train import QUICK, command, final_beta, nobody_is_left, only_run
+from tests.test_train import QUICK, final_beta, nobody_is_left, only_run, with_a_checkpoint
 
 ray = pytest.importorskip("ray")
 ray_workers = pytest.importorskip("meta.ray_workers")
@@ -137,15 +136,7 @@ def test_a_run_on_ray_that_is_killed_ends_the_same(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train.main([*QUICK, "60", "--logdir", str(whole)]) == 0
     on_ray = ["--ray", "auto", "--workers", "2"]
-    process = subprocess.Popen(
-        command(*QUICK, "60", *on_ray, "--logdir", str(killed)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not list(killed.glob("*/model.zip")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
+    process = with_a_checkpoint(killed, *QUICK, "60", *on_ray)
     process.kill()
     process.wait()
     folder = only_run(killed)
@@ -157,16 +148,9 @@ def test_a_run_on_ray_that_is_killed_ends_the_same(tmp_path):
 
 
 def test_ctrl_c_on_ray_stops_after_a_checkpoint(tmp_path):
-    process = subprocess.Popen(
-        command(*QUICK, "10000", "--ray", "auto", "--workers", "2", "--logdir", str(tmp_path)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    process = with_a_checkpoint(
+        tmp_path, *QUICK, "10000", "--ray", "auto", "--workers", "2", stderr=subprocess.PIPE
     )
-    while not list(tmp_path.glob("*/model.zip")):
-        assert process.poll() is None
-        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == train.INTERRUPTED
