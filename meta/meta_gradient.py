@@ -71,6 +71,8 @@ class MetaGradient(OuterLoop):
             of it on. Timesteps count the environment's updates whatever the life has.
         relative_loss: take the gradient of log L in place of L, so that where losses are large,
             one environment does not drown the others.
+        calibrated_loss: take every loss at the temperature of the outputs that is best for it:
+            what counts is then which answers are right, not how sure they are.
         smoothing: of Adam's step inside when it is differentiated; see `meta.unroll`. More of it
             tames gradients at the price of a bias.
         recompute: recompute each update when differentiating it. It saves memory in long lives
@@ -109,6 +111,7 @@ class MetaGradient(OuterLoop):
         jitter: float = 0.03,
         shortest: float = 1.0,
         relative_loss: bool = False,
+        calibrated_loss: bool = False,
         smoothing: float = 1e-8,
         recompute: bool = False,
         chunk_size: int = 1,
@@ -150,6 +153,7 @@ class MetaGradient(OuterLoop):
         self.jitter = jitter
         self.shortest = shortest
         self.relative_loss = relative_loss
+        self.calibrated_loss = calibrated_loss
         self.smoothing = smoothing
         self.recompute = recompute
         self.chunk_size = chunk_size
@@ -195,6 +199,7 @@ class MetaGradient(OuterLoop):
             env.credit_scale,
             recompute=self.recompute,
             smoothing=self.smoothing,
+            calibrated=self.calibrated_loss,
         )
 
     @property

@@ -50,6 +50,7 @@ class Unroll:
         credit_scale: credits are actions times this.
         recompute: recompute each update when differentiating it (gradient checkpointing).
         smoothing: see `_Adam`.
+        calibrated: take the final loss at the temperature of the outputs that is best for it.
 
     Attributes:
         num_samples: n, the task's.
@@ -66,6 +67,7 @@ class Unroll:
         *,
         recompute: bool = False,
         smoothing: float = 1e-8,
+        calibrated: bool = False,
     ) -> None:
         self._task = task
         self._act = act
@@ -75,6 +77,7 @@ class Unroll:
         self._credit_scale = credit_scale
         self._recompute = recompute
         self._smoothing = smoothing
+        self._calibrated = calibrated
         self._units = [*task.settings.hidden_sizes, task.num_classes]
 
     def losses(
@@ -113,7 +116,7 @@ class Unroll:
                 state = self._update(*given)
         weights = state[: len(weights)]
         if not len(lives[0].held_out):
-            return _cross_entropy(_forward(weights, inputs)[1], labels)
+            return self._loss(_forward(weights, inputs)[1], labels)
         return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
 
     def _initial(self, lives: Sequence[Life], beta: Tensor) -> list[Tensor]:
@@ -145,7 +148,12 @@ class Unroll:
 
     def _held_out_losses(self, lives: Sequence[Life], weights: Sequence[Tensor]) -> Tensor:
         inputs, labels = self._own([life.held_out for life in lives])
-        return _cross_entropy(_forward(weights, inputs)[1], labels)
+        return self._loss(_forward(weights, inputs)[1], labels)
+
+    def _loss(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+        if self._calibrated:
+            log_probabilities = _at_best_temperature(log_probabilities, labels)
+        return _cross_entropy(log_probabilities, labels)
 
     def _update(
         self,
@@ -233,6 +241,23 @@ def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
 def _cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return -(log_probabilities * labels).sum(1).mean(1)
+
+
+def _at_best_temperature(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """The log-softmax of z/T of each life at the T with the smallest loss, `(L, classes, n)`.
+
+    T counts as a constant in derivatives, which at the minimum is exact (envelope theorem).
+    """
+    with torch.no_grad():
+        scales = torch.logspace(-1.2, 0.6, 37).to(log_probabilities)
+        losses = torch.stack(
+            [
+                _cross_entropy(torch.log_softmax(scale * log_probabilities, 1), labels)
+                for scale in scales
+            ]
+        )
+        best = scales[losses.argmin(0)].view(-1, 1, 1)
+    return torch.log_softmax(best * log_probabilities, dim=1)
 
 
 class _Product(torch.autograd.Function):

@@ -33,10 +33,14 @@ def grown(policy: SharedTDCAPolicy, count: int = 1) -> torch.Tensor:
     return 0.5 * torch.randn(count, len(policy.beta), generator=generator)
 
 
-def test_starts_as_direct_feedback_alignment():
+def test_starts_as_direct_feedback_alignment_of_ten_squared_errors():
     policy, rule = SharedTDCAPolicy(*spaces(), seed=5), DFAPolicy(*spaces(), seed=5)
     observation, state = situation()
-    torch.testing.assert_close(policy.act_on(observation, None, state), rule.act(observation))
+    actions = policy.act_on(observation, None, state)
+    hidden = sum(UNITS)
+    torch.testing.assert_close(actions[..., :hidden], 10 * rule.act(observation)[..., :hidden])
+    outputs, labels = observation.chunk(2, dim=2)
+    torch.testing.assert_close(10 * actions[..., hidden:], 10 * (labels - outputs))
 
 
 def test_permuting_samples_permutes_credits():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from scipy.optimize import minimize_scalar
 
 from agents import SharedTDCAPolicy, TDCAPolicy
 from credit_envs.datasets import Dataset
@@ -89,7 +90,7 @@ def test_what_a_policy_sees_is_what_it_sees_in_the_environment(optimizer, lives)
     policy = SharedTDCAPolicy(env.single_observation_space, env.single_action_space)
     policy.attach(env)
     generator = torch.Generator().manual_seed(0)
-    beta = 0.1 * torch.randn(lives, len(policy.beta), generator=generator)
+    beta = 0.2 * torch.randn(lives, len(policy.beta), generator=generator)
     unroll = Unroll(env.task, policy.act_on, env.num_updates, env.credit_scale)
     losses = unroll.losses(SEEDS[:lives], beta, torch.full((lives,), RATES[optimizer]))
     with torch.no_grad():
@@ -185,3 +186,32 @@ def test_adam_is_differentiated_with_a_smooth_turn():
     step = _direction(m, v, 1 - 0.9**number, 1 - 0.999**number)
     torch.testing.assert_close(found[-1], (sensitivities[0] * step).sum((1, 2), keepdim=True))
     torch.testing.assert_close(ours[0], weight + rate * m_hat / (v_hat.sqrt() + 1e-8))
+
+
+def best_loss(logits, labels):
+    """The smallest cross-entropy at any temperature, by SciPy."""
+
+    def loss(log_scale):
+        log_probabilities = torch.log_softmax(np.exp(log_scale) * logits, dim=0)
+        return -(log_probabilities * labels).sum(0).mean().item()
+
+    return minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").fun
+
+
+@pytest.mark.parametrize("sureness", [0.5, 1.0, 5.0])
+def test_calibrated_losses_are_those_at_the_best_temperature(sureness):
+    task = small_task(2)
+    unroll = unroll_of(task, teachers(task, 2)[0], calibrated=True)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.eye(4, dtype=torch.float64)[torch.arange(40) % 4].T.expand(2, 4, 40)
+    noise = torch.randn(labels.shape, generator=generator, dtype=torch.float64)
+    logits = (sureness * (2 * labels + noise)).requires_grad_()
+    losses = unroll._loss(torch.log_softmax(logits, dim=1), labels)
+    (slopes,) = torch.autograd.grad(losses.sum(), logits)
+    for life in range(2):
+        given, direction = logits[life].detach(), noise[life]
+        expected = best_loss(given, labels[life])
+        assert float(losses[life].detach()) == pytest.approx(expected, rel=2e-3)
+        ahead, behind = (best_loss(given + s * direction, labels[life]) for s in (1e-3, -1e-3))
+        slope = float((slopes[life] * direction).sum())
+        assert slope == pytest.approx((ahead - behind) / 2e-3, rel=0.1)
