@@ -3,13 +3,11 @@
 A network that all neurons share (`train.py --agent tdca-shared`) is meta-trained on all data sets
 together, and once more for each of them with that one left out; the latter are scored on what they
 have not met. All methods get the learning rate and weight decay that do best on validation images,
-rules the label smoothing, too; "as it is" is the network at the recipe's own rate and without
-decay, where nothing is tuned. Networks learn from fresh subsets: images that no outer loop has
-seen; only the columns with all images have those that it drew from, too.
-
-One choice was not made on validation images: what the network is told of sizes ends at 1,000
-images and 30 updates since a look at test images of Fashion-MNIST left out, at 10,000 / 50, whose
-cells are therefore optimistic. All networks are of one outer-loop seed.
+rules the label smoothing, too; "as it is" is the network at the recipe's own rate and decay, where
+nothing is tuned. Networks learn from fresh subsets: images that no outer loop has seen; only the
+columns with all images have those that it drew from, too. What the recipe is was chosen on
+validation images, Fashion-MNIST's among them. Each travelling network is meta-trained with three
+outer-loop seeds, whose cells are pooled.
 """
 
 import sys
@@ -59,7 +57,9 @@ LINES = {
     "left out": "traveller, meta-trained on the others",
     "left out, as it is": "the same, as it is",
 }
-SEED, QUICK_GENERATIONS = 0, 10
+SEEDS = (0, 1, 2)
+"""Of the outer loop; the zoo has the first one's network."""
+QUICK_GENERATIONS = 10
 NAME = "traveller"
 EXAMPLES = """\
 examples:
@@ -84,9 +84,7 @@ class Place:
     @property
     def kwargs(self) -> dict[str, Any]:
         """Keyword arguments of the environment."""
-        recipe = SHARED_RECIPES[self.env_id]
-        size = {"num_samples": self.num_samples, "num_updates": self.num_updates}
-        return {**recipe.scored_kwargs, **size}
+        return {"num_samples": self.num_samples, "num_updates": self.num_updates}
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.num_samples}/{self.num_updates}"
@@ -109,7 +107,12 @@ def places(columns: Sequence[str], datasets: Sequence[str]) -> dict[tuple[str, s
 # ---------------------------------------------------------------------- meta-training
 
 
-def network_job(left_out: str | None, quick: bool) -> Job:
+def seeds(quick: bool) -> tuple[int, ...]:
+    """Of the outer loops that are run."""
+    return SEEDS[:1] if quick else SEEDS
+
+
+def network_job(left_out: str | None, seed: int, quick: bool) -> Job:
     """The cell of a network: what it is meta-trained on, and its parameters."""
     names = ["Digits"] if quick else [name for name in DATASETS if name != left_out]
     env_ids = [DATASETS[name] for name in names]
@@ -117,9 +120,10 @@ def network_job(left_out: str | None, quick: bool) -> Job:
         "env_kwargs": {env_id: _meta_kwargs(env_id) for env_id in env_ids},
         "learner_kwargs": dict(SHARED_RECIPES[env_ids[0]].learner_kwargs),
         "generations": QUICK_GENERATIONS if quick else SHARED_RECIPES[env_ids[0]].generations,
-        "seed": SEED,
+        "seed": seed,
     }
-    return Job(f"network | without {left_out}" if left_out else "network", meta_train, settings)
+    trained_on = f"without {left_out}" if left_out else "all"
+    return Job(f"network | {trained_on}, seed {seed}", meta_train, settings)
 
 
 def _meta_kwargs(env_id: str) -> dict[str, Any]:
@@ -167,23 +171,40 @@ def meta_train(
 # ---------------------------------------------------------------------- scoring
 
 
-def score_job(row: str, place: Place, beta: Sequence[float] | None, quick: bool) -> Job:
-    """The cell of a method."""
-    if row in KNOWN and place.dataset != "Digits":
-        dataset = place.env_id.split("-")[1]
-        return classifiers.job(row, Setting(dataset, place.num_samples, place.num_updates), quick)
+def known_job(row: str, place: Place, quick: bool) -> Job:
+    """The cell of a method that no outer loop has trained."""
+    if place.dataset == "Digits":
+        return _job(row, row, place, place.kwargs, None, quick)
+    dataset = place.env_id.split("-")[1]
+    return classifiers.job(row, Setting(dataset, place.num_samples, place.num_updates), quick)
+
+
+def travelled_job(row: str, place: Place, seed: int, beta: Sequence[float], quick: bool) -> Job:
+    """The cell of a network with these parameters, of an outer-loop seed."""
+    kwargs = {**SHARED_RECIPES[place.env_id].scored_kwargs, **place.kwargs}
+    return _job(f"{row}, seed {seed}", row, place, kwargs, beta, quick)
+
+
+def _job(
+    name: str,
+    row: str,
+    place: Place,
+    env_kwargs: Mapping[str, Any],
+    beta: Sequence[float] | None,
+    quick: bool,
+) -> Job:
     large = place.num_samples > 1000
     settings = {
         "row": row,
         "env_id": place.env_id,
-        "env_kwargs": place.kwargs,
+        "env_kwargs": env_kwargs,
         # From zero weights, with all images of the fresh part every life is the same.
         "num_seeds": 2 if quick else 1 if large else 5,
         "num_tuning_seeds": 1 if quick or large else 3,
         "start": FIRST_RATES[place.num_updates],
         "beta": beta,
     }
-    return Job(f"{row} | {place}", accuracy, settings)
+    return Job(f"{name} | {place}", accuracy, settings)
 
 
 def accuracy(
@@ -198,7 +219,7 @@ def accuracy(
     """Training and test accuracy of each seed, and the settings that were chosen."""
     policy, kwargs = policy_of(row, env_id, env_kwargs, beta)
     if row.endswith("as it is"):
-        tuned = Tuned(kwargs.get("learning_rate", 0.01))
+        tuned = Tuned(kwargs.get("learning_rate", 0.01), kwargs["weight_decay"])
     else:
         few = FEW_CHOICES if kwargs["num_samples"] > MOST_TUNED_ON else {}
         arguments = {"start": start, "regularise": True, **few}
@@ -223,12 +244,12 @@ def policy_of(
 
 def keep_in_zoo(file: ResultsFile) -> None:
     """Put the network that has met all data sets into the zoo, with all that it scores."""
-    job = network_job(None, quick=False)
+    job = network_job(None, SEEDS[0], quick=False)
     cell = file.cells[job.key]
     # Objects in the file are sorted by their keys.
     env_ids = [env_id for env_id in DATASETS.values() if env_id in job.settings["env_kwargs"]]
     kwargs = {env_id: cell["settings"]["env_kwargs"][env_id] for env_id in env_ids}
-    model = outer_loop(kwargs, job.settings["learner_kwargs"], cell["generations"], SEED)
+    model = outer_loop(kwargs, job.settings["learner_kwargs"], cell["generations"], SEEDS[0])
     with torch.no_grad():
         model.policy.beta.copy_(torch.tensor(cell["beta"]))
     model.generation = cell["generations"]
@@ -240,7 +261,7 @@ def keep_in_zoo(file: ResultsFile) -> None:
     results = {
         "environments": environments,
         "learning_seconds": cell["learning_seconds"],
-        "config": {"agent": "tdca-shared", "env": "+".join(env_ids), "seed": SEED},
+        "config": {"agent": "tdca-shared", "env": "+".join(env_ids), "seed": SEEDS[0]},
         "made_by": cell["made_by"],
     }
     zoo.keep("traveller", model, results)
@@ -261,8 +282,9 @@ def _row(cell: Cell) -> dict[str, Any]:
 
 
 def _cells(file: ResultsFile, row: str, dataset: str) -> list[Cell]:
-    """What there is of a row of a data set."""
-    keys = [f"{row} | {place}" for place in places(list(COLUMNS), [dataset]).values()]
+    """What the zoo's network scores on a data set."""
+    places_of = places(list(COLUMNS), [dataset]).values()
+    keys = [f"{row}, seed {SEEDS[0]} | {place}" for place in places_of]
     return [file.cells[key] for key in keys if key in file.cells]
 
 
@@ -282,12 +304,17 @@ def main() -> int:
 
     def work() -> None:
         file, known = ResultsFile(NAME, quick), ResultsFile(FILE, quick)
-        networks = [network_job(left_out, quick) for left_out in needed(rows, datasets)]
+        networks = [
+            network_job(left_out, seed, quick)
+            for left_out in needed(rows, datasets)
+            for seed in seeds(quick)
+        ]
         file.fill(networks, arguments.workers)
         jobs = [
-            score_job(row, place, _beta(file, row, dataset), quick)
+            job
             for (dataset, _), place in places(columns, datasets).items()
             for row in rows
+            for job in _jobs(file, row, dataset, place, quick)
         ]
         jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
         file.fill([job for job in jobs if job.compute is accuracy], arguments.workers)
@@ -323,13 +350,16 @@ def needed(rows: Sequence[str], datasets: Sequence[str]) -> list[str | None]:
     return found
 
 
-def _beta(file: ResultsFile, row: str, dataset: str) -> list[float] | None:
-    """Parameters of a row's network, or None where it has none."""
+def _jobs(file: ResultsFile, row: str, dataset: str, place: Place, quick: bool) -> list[Job]:
+    """What an entry of the table is made of, whose networks there must be."""
     if row in KNOWN:
-        return None
-    key = network_job(dataset if row in LEFT_OUT else None, quick=False).key
-    beta: list[float] = file.cells[key]["beta"]
-    return beta
+        return [known_job(row, place, quick)]
+    left_out = dataset if row in LEFT_OUT else None
+    betas = [file.cells[network_job(left_out, seed, quick).key]["beta"] for seed in seeds(quick)]
+    return [
+        travelled_job(row, place, seed, beta, quick)
+        for seed, beta in zip(seeds(quick), betas, strict=True)
+    ]
 
 
 def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
@@ -339,25 +369,41 @@ def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
     for dataset in DATASETS:
         found = places(list(COLUMNS), [dataset])
         for row in ROWS:
-            cells = [
-                cells_of.get(score_job(row, place, [], quick).key)
-                if (place := found.get((dataset, column)))
-                else None
+            entries = [
+                [
+                    cells_of[key]
+                    for key in _keys(row, found.get((dataset, column)), quick)
+                    if key in cells_of
+                ]
                 for column in COLUMNS
             ]
-            if not any(cells):
+            if not any(entries):
                 continue
-            used += [cell for cell in cells if cell]
+            used += [cell for cells in entries for cell in cells]
             texts = [
-                f"{spread(cell['train'])} / {spread(cell['test'])}" if cell else "–"
-                for cell in cells
+                f"{_pooled(cells, 'train')} / {_pooled(cells, 'test')}" if cells else "–"
+                for cells in entries
             ]
             lines.append([f"{dataset}, {LINES.get(row, row)}", *texts])
     note = (
-        "Train / test accuracy in %, mean ± standard deviation over seeds. Digits: 500 images in "
+        "Train / test accuracy in %, mean ± standard deviation over lives, of travellers those of "
+        "all three networks. Digits: 500 images in "
         "the first column. CIFAR-10: the first 1,000 test images."
     )
     return f"{markdown(['', *COLUMNS], lines)}\n\n{note} Made by {makers(used)}."
+
+
+def _keys(row: str, place: Place | None, quick: bool) -> list[str]:
+    """Of the cells that an entry pools."""
+    if place is None:
+        return []
+    if row in KNOWN:
+        return [known_job(row, place, quick).key]
+    return [travelled_job(row, place, seed, [], quick).key for seed in seeds(quick)]
+
+
+def _pooled(cells: Sequence[Cell], part: str) -> str:
+    return spread([accuracy for cell in cells for accuracy in cell[part]])
 
 
 if __name__ == "__main__":

@@ -291,19 +291,21 @@ META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
 _TRAVEL = Recipe(
     generations=60,
     learner_kwargs={
-        "lives": 1,
-        "learning_rate": 0.015,
+        "lives": 2,
+        "learning_rate": 0.01,
         "shortest": 0.2,
         "relative_loss": True,
-        "smoothing": 1e-5,
+        "calibrated_loss": True,
+        "smoothing": 1e-3,
     },
     meta_kwargs={"loss_on": "held-out", "num_samples": 2000, "num_updates": 40},
+    scored_kwargs={"weight_decay": 3.0},
 )
 SHARED_RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-Digits-v0": replace(
         _TRAVEL,
         meta_kwargs={"loss_on": "held-out", "num_held_out": 100, "num_updates": 40},
-        scored_kwargs={"learning_rate": 0.05},
+        scored_kwargs={"learning_rate": 0.05, "weight_decay": 3.0},
     ),
     "CreditAssign-MNIST-v0": _TRAVEL,
     "CreditAssign-FashionMNIST-v0": _TRAVEL,
@@ -311,7 +313,7 @@ SHARED_RECIPES: Mapping[str, Recipe] = {
     "CreditAssign-CIFAR10-v0": replace(
         _TRAVEL,
         meta_kwargs={"loss_on": "held-out", "num_samples": 1000, "num_updates": 30},
-        scored_kwargs={"learning_rate": 0.005},
+        scored_kwargs={"learning_rate": 0.005, "weight_decay": 3.0},
     ),
 }
 """Recipes of meta-gradients for the network that all neurons share, by environment."""

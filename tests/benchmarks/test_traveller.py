@@ -6,12 +6,22 @@ import pytest
 
 from benchmarks import traveller
 from benchmarks.results import ResultsFile
-from benchmarks.traveller import DATASETS, ROWS, accuracy, network_job, places, score_job
+from benchmarks.traveller import (
+    DATASETS,
+    KNOWN,
+    ROWS,
+    SEEDS,
+    accuracy,
+    known_job,
+    network_job,
+    places,
+    travelled_job,
+)
 
 
 @pytest.mark.parametrize("left_out", [None, *DATASETS])
 def test_a_network_does_not_meet_what_is_left_out(left_out):
-    job = network_job(left_out, quick=False)
+    job = network_job(left_out, SEEDS[0], quick=False)
     met = set(job.settings["env_kwargs"])
     assert met == {env_id for name, env_id in DATASETS.items() if name != left_out}
     json.dumps(job.settings)
@@ -20,7 +30,13 @@ def test_a_network_does_not_meet_what_is_left_out(left_out):
 def test_every_cell_has_a_key_of_its_own_and_its_settings_are_json():
     found = places(list(traveller.COLUMNS), list(DATASETS))
     assert ("Digits", "10,000 / 50") not in found
-    jobs = [score_job(row, place, [0.0], quick=False) for place in found.values() for row in ROWS]
+    jobs = [known_job(row, place, quick=False) for place in found.values() for row in KNOWN]
+    jobs += [
+        travelled_job(row, place, seed, [0.0], quick=False)
+        for place in found.values()
+        for row in ROWS[len(KNOWN) :]
+        for seed in SEEDS
+    ]
     assert len({job.key for job in jobs}) == len(jobs)
     json.dumps([job.settings for job in jobs])
     # Known rules come from the file of the other tables, but for Digits.
@@ -33,11 +49,14 @@ def test_rows_of_a_networks_own_data_need_its_own_network():
     assert traveller.needed(["traveller", "left out"], ["MNIST"]) == [None, "MNIST"]
 
 
-def test_the_table_shows_what_there_is(tmp_path):
+def test_the_table_shows_what_there_is_and_pools_outer_loop_seeds(tmp_path):
     file, known = (ResultsFile(name, folder=tmp_path) for name in ("a", "b"))
     (place,) = places(["1,000 / 20"], ["Digits"]).values()
-    key = score_job("left out", place, [0.0], quick=False).key
-    file.cell(key, {}, lambda: {"train": [1.0, 0.9], "test": [0.8, 0.6]})
+    first, second = (
+        travelled_job("left out", place, seed, [0.0], quick=False).key for seed in SEEDS[:2]
+    )
+    file.cell(first, {}, lambda: {"train": [1.0], "test": [0.8]})
+    file.cell(second, {}, lambda: {"train": [0.9], "test": [0.6]})
     lines = traveller.render(file, known).splitlines()
     assert lines[2] == (
         "| Digits, traveller, meta-trained on the others | 95.00 ± 5.00 / 70.00 ± 10.00 | – | – |"
