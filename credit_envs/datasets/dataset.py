@@ -1,6 +1,7 @@
 """What a data set is."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,7 @@ class Dataset:
         name: what was really used: ``"Digits"``, ``"MNIST"``, ``"FashionMNIST"``, ``"CIFAR10"``,
             ``"CIFAR100"``, ``"MNIST-subset-5000"`` (400 + 100 images per class),
             ``"CIFAR10-test-1000"`` (all training images, the first 1,000 test images), or the name
-            given to `from_arrays`.
+            given to `from_arrays`; with what `only` has left of it.
         x_train: training images. uint8 of shape (N, C, H, W) for the built-in sets, with values
             in 0..255 (Digits: 0..16); the user's own arrays may also be (N, features).
         y_train: training labels, int64 of shape (N,), in 0..num_classes - 1.
@@ -46,7 +47,35 @@ class Dataset:
     @property
     def is_complete(self) -> bool:
         """False where only a part of the published data set was at hand."""
-        return self.name not in PARTIAL_NAMES
+        return not any(self.name.startswith(name) for name in PARTIAL_NAMES)
+
+    def only(self, classes: Sequence[int]) -> "Dataset":
+        """The images of some classes alone.
+
+        Args:
+            classes: at least two, each once; the first becomes class 0, and so on, so that all
+                classes in another order are a permutation of the labels.
+
+        Raises:
+            ValueError: fewer classes, one twice, or one that there is not.
+        """
+        numbers = list(classes) if isinstance(classes, list | tuple) else []
+        known = all(type(number) is int and 0 <= number < self.num_classes for number in numbers)
+        if not known or len(set(numbers)) < max(2, len(numbers)):
+            raise ValueError(
+                f"classes={classes!r} must be two or more different classes of {self.name}, "
+                f"which has 0 to {self.num_classes - 1}, such as (0, 1)"
+            )
+        new = np.full(self.num_classes, -1)
+        new[numbers] = range(len(numbers))
+        split = {}
+        for part in ("train", "test"):
+            labels = new[getattr(self, f"y_{part}")]
+            kept = np.flatnonzero(labels >= 0)
+            split[f"x_{part}"] = getattr(self, f"x_{part}")[kept]
+            split[f"y_{part}"] = labels[kept]
+        name = f"{self.name}, classes {' '.join(map(str, numbers))}"
+        return replace(self, name=name, num_classes=len(numbers), **split)
 
     @cached_property
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -104,8 +104,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     `loss`, `accuracy` (on the training subset) and `diverged` on every step, `held_out_loss` with
     `loss_on="held-out"`; on the last one also
     `test_loss` and `test_accuracy` (or `validation_…`, see `score_on`), unless
-    `evaluate_test=False`; at reset `sample_indices` (into the training split) and `dataset` (what
-    was really loaded).
+    `evaluate_test=False`; at reset `sample_indices` (into the training split, or what `classes`
+    leave of it) and `dataset` (what was really loaded).
 
     ## Arguments
     | argument | default | meaning |
@@ -129,6 +129,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     | `evaluate_test` | True | score the held-out images after the last update |
     | `score_on` | `"test"` | or `"validation"`: training images outside `train_range` |
     | `train_range` | `(0, 1)` | part of the training split from which subsets are drawn |
+    | `classes` | None | only these, in this order, such as `(3, 8)`: the first becomes class 0 |
     | `data_dir` | None | folder with the data; None: see `credit_envs.datasets.load` |
     | `data` | – | `CreditAssign-Images-v0` only: `(x_train, y_train, x_test, y_test)` |
     | `device` | `"cpu"` | where the tensors live |
@@ -149,6 +150,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         dataset: DatasetName | None = None,
         data: Arrays | None = None,
         data_dir: str | Path | None = None,
+        classes: Sequence[int] | None = None,
         num_samples: int = 1000,
         num_updates: int = 20,
         hidden_sizes: Sequence[int] = (100,),
@@ -205,6 +207,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             score_on=score_on,
         )
         loaded = named_or_given(dataset, data, data_dir, "CreditAssign-Images-v0")
+        if classes is not None:
+            loaded = loaded.only(classes)
         if architecture == "cnn" and loaded.x_train.ndim != 4:
             raise ValueError(
                 'architecture="cnn" needs images, (N, H, W) or (N, C, H, W); '

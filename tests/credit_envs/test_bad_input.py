@@ -150,6 +150,7 @@ def test_settings_of_pendulum(make, name, value, message):
         ({"score_on": "validation"}, "needs training images outside train_range"),
         ({"train_range": (0.5, 0.2)}, "0 ≤ start < stop ≤ 1"),
         ({"train_range": 0.5}, "0 ≤ start < stop ≤ 1"),
+        ({"classes": (0,)}, "two or more different classes of Images, which has 0 to"),
         ({"data": None}, r"needs data=\(x_train, y_train, x_test, y_test\)"),
         ({"data": (1, 2)}, r"data=\(x_train, y_train, x_test, y_test\)"),
     ],

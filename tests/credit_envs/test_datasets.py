@@ -713,6 +713,25 @@ def test_from_arrays(dtype: Any, shape: tuple[int, ...], expected: tuple[int, ..
     assert from_arrays(arrays, name="Cats").name == "Cats"
 
 
+def test_only_some_classes_in_the_order_given() -> None:
+    arrays = own_arrays()
+    data = from_arrays(arrays)
+    chosen = data.only((2, 0))
+    assert (chosen.name, chosen.num_classes) == ("Images, classes 2 0", 2)
+    kept = [place for place in range(9) if arrays[1][place] in (2, 0)]
+    np.testing.assert_array_equal(chosen.x_train, arrays[0][kept])
+    np.testing.assert_array_equal(chosen.y_train, [{2: 0, 0: 1}[int(arrays[1][i])] for i in kept])
+    np.testing.assert_array_equal(chosen.y_test, [1, 0])
+    np.testing.assert_array_equal(data.only([1, 2, 0]).y_train, (arrays[1] + 2) % 3)
+    assert not chosen.x_train.flags.writeable
+
+
+@pytest.mark.parametrize("classes", [(), (1,), (0, 0), (0, 3), (-1, 0), (0.0, 1.0), "01", 2])
+def test_classes_that_there_are_not(classes: Any) -> None:
+    with pytest.raises(ValueError, match=r"classes=.* of Images, which has 0 to 2, such as"):
+        from_arrays(own_arrays()).only(classes)
+
+
 def test_from_arrays_copies() -> None:
     arrays = own_arrays()
     data = from_arrays(arrays)

@@ -141,10 +141,13 @@ def test_lives_of_several_sizes():
     torch.testing.assert_close(unroll.losses([seed], beta, rate, n, updates), expected)
 
 
-def test_one_network_for_networks_of_several_widths():
+def test_one_network_for_networks_of_several_widths_and_numbers_of_classes():
     inner = [{**INNER, "init": "kaiming", "hidden_sizes": sizes} for sizes in ((12,), (9, 5))]
+    inner[1]["classes"] = (7, 1, 4)
     settings = {"anneal_over": 20, "learning_rate": 0.05, "smoothing": 1e-3, "seed": 3}
-    model = MetaGradient(SharedTDCAPolicy, [DIGITS, DIGITS], inner, **settings)
+    model = MetaGradient(
+        SharedTDCAPolicy, [DIGITS, DIGITS], inner, resample_lives=False, **settings
+    )
     losses = -np.array(generations(model, 20).history)[:, 0]
     assert losses[-5:].mean() < losses[:5].mean() - 0.05
 
