@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.base import CreditPolicy
+from agents.base import CreditPolicy, NetworkState
 from agents.rules import FeedbackRulePolicy
 from agents.shared import SharedTDCAPolicy
-from credit_envs.checks import require_positive
+from credit_envs.checks import require_at_least, require_positive
+from credit_envs.networks.onednn import product
 
 _Layer = nn.Linear | nn.Conv2d
 
@@ -70,12 +71,16 @@ class CreditTrainer:
             layer is a Linear without activation. It is trained in place.
         policy: chooses the credits: a top-down network, such as `meta.load("mnist-mlp")`, or a
             rule that needs outputs and labels alone, such as `DFAPolicy`. It has to give as many
-            credits as the model has neurons, hidden layers first.
+            credits as the model has neurons, hidden layers first. A `SharedTDCAPolicy`, such as
+            `meta.load("traveller")`, serves any number of classes and neurons in Linear layers
+            with Tanh.
         optimizer: of the model's parameters; None: `torch.optim.Adam` at the rate 0.01. Schedules
             of `torch.optim.lr_scheduler` work with it.
         credit_scale: the environment's in which the policy learned.
         max_grad_norm: the change that goes to the optimiser is scaled down to this norm; None
             switches that off. The environments have 1.
+        num_updates: steps that there will be, which a `SharedTDCAPolicy` has to know, for it sees
+            how far training is. Steps beyond are as the last one.
 
     Raises:
         ValueError: the policy cannot serve this model; the message says why.
@@ -89,8 +94,11 @@ class CreditTrainer:
         *,
         credit_scale: float = 10.0,
         max_grad_norm: float | None = 1.0,
+        num_updates: int | None = None,
     ) -> None:
         require_positive("credit_scale", credit_scale)
+        if num_updates is not None:
+            require_at_least("num_updates", num_updates, 1)
         if max_grad_norm is not None:
             require_positive("max_grad_norm", max_grad_norm)
         self.model = model
@@ -100,7 +108,12 @@ class CreditTrainer:
         self._first, self._stages = _stages(model)
         self._sizes = [stage.num_credits for stage in self._stages]
         self.num_classes = self._sizes[-1]
-        _check_policy(policy, self._sizes)
+        self.num_updates = num_updates
+        self._updates = 0
+        if isinstance(policy, SharedTDCAPolicy):
+            _check_shared(self._stages, num_updates)
+        else:
+            _check_policy(policy, self._sizes)
         parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(parameters, lr=0.01) if optimizer is None else optimizer
         optimised = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
@@ -135,7 +148,7 @@ class CreditTrainer:
         rows = torch.zeros(len(inputs), 2 * self.num_classes, device=outputs.device)
         rows[:, : self.num_classes] = probabilities
         rows.scatter_(1, labels[:, None] + self.num_classes, 1.0)
-        credits = self.policy.act(rows[None])[0].to(outputs.dtype) * self.credit_scale
+        credits = self._actions(rows[None], passed)[0].to(outputs.dtype) * self.credit_scale
         *hidden, last = torch.split(credits, self._sizes, 1)
         jacobian = probabilities * (last - (probabilities * last).sum(1, keepdim=True))
         errors = [
@@ -149,7 +162,17 @@ class CreditTrainer:
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         self.optimizer.step()
+        self._updates += 1
         return probabilities
+
+    def _actions(self, rows: Tensor, passed: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        if not isinstance(self.policy, SharedTDCAPolicy):
+            return self.policy.act(rows)
+        assert self.num_updates is not None
+        hidden = [post.T[None].to(rows.dtype) for _, _, post in passed[:-1]]
+        done = min(self._updates, self.num_updates - 1) / self.num_updates
+        state = NetworkState(hidden, rows.new_tensor(done), self.num_updates)
+        return self.policy.act_on(rows, None, state)
 
     def _forward(self, inputs: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
         """Per layer its input, pre-activations and activities; and the model's outputs."""
@@ -158,7 +181,7 @@ class CreditTrainer:
         for module in self._first:
             below = module(below)
         for stage in self._stages:
-            pre = stage.layer(below)
+            pre = _pre_activations(stage.layer, below)
             # In place it would write over what f′ needs.
             kept = pre.clone() if getattr(stage.activation, "inplace", False) else pre
             post = stage.activation(kept)
@@ -182,6 +205,15 @@ class CreditTrainer:
             )
 
 
+def _pre_activations(layer: _Layer, below: Tensor) -> Tensor:
+    """What the layer makes of its input; of Linear layers by the faster product."""
+    hooked = layer._forward_hooks or layer._forward_pre_hooks
+    if type(layer) is not nn.Linear or hooked or below.dim() != 2:
+        return layer(below)  # type: ignore[no-any-return]
+    pre = product(below, layer.weight.detach().T)
+    return pre if layer.bias is None else pre.add_(layer.bias)
+
+
 def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
     """C ⊙ f′(a), where a filter's credit holds at every position."""
     everywhere = credit.view(*credit.shape, *[1] * (pre.dim() - 2)).expand_as(pre)
@@ -191,8 +223,10 @@ def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
 def _set_gradient(layer: _Layer, below: Tensor, error: Tensor, scale: float) -> None:
     """What an optimiser that descends makes ΔW = mean_n( xᵀ error ) of."""
     if isinstance(layer, nn.Linear):
-        layer.weight.grad = (error.T @ below).mul_(scale)
-        bias = error.sum(0)
+        error = error * scale
+        layer.weight.grad = product(error.T, below)
+        if layer.bias is not None:
+            layer.bias.grad = error.sum(0)
     else:
         _, weight, bias = _aten.convolution_backward(
             error,
@@ -208,8 +242,8 @@ def _set_gradient(layer: _Layer, below: Tensor, error: Tensor, scale: float) -> 
             [False, True, True],
         )
         layer.weight.grad = weight.mul_(scale)
-    if layer.bias is not None:
-        layer.bias.grad = bias.mul_(scale)
+        if layer.bias is not None:
+            layer.bias.grad = bias.mul_(scale)
 
 
 def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
@@ -281,11 +315,27 @@ def _check_layer(layer: _Layer) -> None:
         raise ValueError(f'{layer} has padding_mode="{layer.padding_mode}"; use "zeros"')
 
 
+def _check_shared(stages: list[_Stage], num_updates: int | None) -> None:
+    """Whether a network that all neurons share can read this model."""
+    if num_updates is None:
+        raise ValueError(
+            "SharedTDCAPolicy sees how far training is: say how many steps there will be, such as "
+            "num_updates=epochs * len(loader)"
+        )
+    for stage in stages[:-1]:
+        if not isinstance(stage.layer, nn.Linear) or type(stage.activation) is not nn.Tanh:
+            raise ValueError(
+                "SharedTDCAPolicy reads the activities of Linear layers with Tanh; "
+                f"{stage.layer} with {stage.activation} needs another policy, such as "
+                'meta.load("mnist-mlp")'
+            )
+
+
 def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
     """Whether the policy sees as many classes and gives as many credits as the model has."""
     *hidden, classes = sizes
     observation, action = policy.observation_space.shape or (), policy.action_space.shape or ()
-    if isinstance(policy, FeedbackRulePolicy | SharedTDCAPolicy):
+    if isinstance(policy, FeedbackRulePolicy):
         raise ValueError(
             f"{type(policy).__name__} reads its networks from an environment; take one for which "
             'outputs and labels are enough, such as meta.load("mnist-mlp")'

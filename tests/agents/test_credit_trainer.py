@@ -1,5 +1,6 @@
 """Networks of one's own, against the environments and autograd."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -7,8 +8,16 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from agents import BackpropPolicy, CreditTrainer, DFAPolicy, TDCAPolicy, TDCARNNPolicy
+from agents import (
+    BackpropPolicy,
+    CreditTrainer,
+    DFAPolicy,
+    SharedTDCAPolicy,
+    TDCAPolicy,
+    TDCARNNPolicy,
+)
 from agents.credit_trainer import _ERRORS
+from credit_envs.tasks import ClassificationTask
 from meta import load
 from meta.baselines import image_env
 from tests.conftest import made_up_images
@@ -45,10 +54,7 @@ def test_it_reaches_what_the_environment_reaches(architecture: str, name: str, m
     policy.initialise(torch.Generator().manual_seed(0))
     observation = env.reset_tensors([3])
 
-    images = torch.tensor(task.dataset.x_train[task.sample_indices[0]], dtype=torch.float32)
-    mean, std = (torch.as_tensor(moment).float() for moment in task.dataset.moments)
-    images = ((images - mean) / std).view(len(images), *task.dataset.x_train.shape[1:])
-    labels = torch.tensor(task.dataset.y_train[task.sample_indices[0]])
+    images, labels = samples_of(task)
     classes = task.num_classes
     if architecture == "mlp":
         model = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 6), nn.Tanh())
@@ -58,13 +64,7 @@ def test_it_reaches_what_the_environment_reaches(architecture: str, name: str, m
         model = nn.Sequential(convolution, nn.Tanh(), flat)
     width = model(images).shape[1]
     model.extend([nn.Linear(width, 5), nn.Tanh(), nn.Linear(5, classes)])
-    layers = [module for module in model if isinstance(module, nn.Linear | nn.Conv2d)]
-    with torch.no_grad():
-        for layer, weight in zip(layers, task.network.weights, strict=True):
-            own = task.inputs.natural(weight) if layer is layers[0] else weight
-            layer.weight.copy_(own[0, :, :-1].reshape(layer.weight.shape))
-            assert layer.bias is not None
-            layer.bias.copy_(own[0, :, -1])
+    copy_weights(task, model)
 
     trainer = CreditTrainer(model, policy, make(model.parameters()))
     for _ in range(4):
@@ -75,6 +75,58 @@ def test_it_reaches_what_the_environment_reaches(architecture: str, name: str, m
     assert (shown - 1 / classes).abs().max() > 0.05
     last = torch.softmax(model(images), 1)
     torch.testing.assert_close(last, task.network.probabilities[0].T, rtol=0, atol=1e-6)
+
+
+def samples_of(task: ClassificationTask) -> tuple[Tensor, Tensor]:
+    """What the environment's first network learns from, standardised; and the labels."""
+    places = task.sample_indices[0]
+    images = torch.tensor(task.dataset.x_train[places], dtype=torch.float32)
+    mean, std = (torch.as_tensor(moment).float() for moment in task.dataset.moments)
+    images = ((images - mean) / std).view(len(images), *task.dataset.x_train.shape[1:])
+    return images, torch.tensor(task.dataset.y_train[places])
+
+
+@torch.no_grad()
+def copy_weights(task: ClassificationTask, model: nn.Sequential) -> None:
+    """Give the model the weights of the environment's first network."""
+    layers = [module for module in model if isinstance(module, nn.Linear | nn.Conv2d)]
+    for layer, weight in zip(layers, task.network.weights, strict=True):
+        own = task.inputs.natural(weight) if layer is layers[0] else weight
+        layer.weight.copy_(own[0, :, :-1].reshape(layer.weight.shape))
+        assert layer.bias is not None
+        layer.bias.copy_(own[0, :, -1])
+
+
+@pytest.mark.parametrize("sizes", [(6,), (7, 5)])
+def test_a_shared_network_reaches_what_it_reaches_in_the_environment(
+    sizes: tuple[int, ...],
+) -> None:
+    kwargs = {"data": DATA, "num_samples": 20, "num_updates": 5, "init": "kaiming"}
+    env, task = image_env(IMAGES, {**kwargs, "hidden_sizes": sizes})
+    policy = SharedTDCAPolicy(env.single_observation_space, env.single_action_space)
+    with torch.no_grad():
+        policy.beta.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    policy.attach(env)
+    observation = env.reset_tensors([3])
+    images, labels = samples_of(task)
+    parts: list[nn.Module] = [nn.Flatten()]
+    widths = (images[0].numel(), *sizes)
+    for below, above in pairwise(widths):
+        parts += [nn.Linear(below, above), nn.Tanh()]
+    model = nn.Sequential(*parts, nn.Linear(sizes[-1], task.num_classes))
+    copy_weights(task, model)
+    # A policy with the spaces of other networks: it serves any.
+    other = policy_for(9, kind=SharedTDCAPolicy)
+    other.load_state_dict(policy.state_dict())
+    trainer = CreditTrainer(model, other, num_updates=5)
+    for _ in range(5):
+        shown = trainer.step(images, labels)
+        torch.testing.assert_close(shown, observation[0, :, :3], rtol=0, atol=2e-6)
+        with torch.no_grad():
+            observation = env.step_tensors(policy.act(observation)).observation
+    assert (shown - 1 / 3).abs().max() > 0.05
+    after = trainer.step(images, labels)
+    torch.testing.assert_close(after, task.network.probabilities[0].T, rtol=0, atol=2e-6)
 
 
 def credits_of(trainer: CreditTrainer, probabilities: Tensor, labels: Tensor) -> list[Tensor]:
@@ -201,6 +253,14 @@ def test_policies_that_cannot_serve() -> None:
     model = nn.Sequential(L(4, 6), T(), L(6, 3))
     with pytest.raises(ValueError, match="BackpropPolicy reads its networks from an environment"):
         CreditTrainer(model, policy_for(9, kind=BackpropPolicy))
+    shared = policy_for(9, kind=SharedTDCAPolicy)
+    with pytest.raises(ValueError, match=r"num_updates=epochs \* len\(loader\)"):
+        CreditTrainer(model, shared)
+    with pytest.raises(ValueError, match="num_updates=0 must be a whole number"):
+        CreditTrainer(model, shared, num_updates=0)
+    for layers in ((L(4, 6), nn.ReLU()), (C(1, 6, 3), T())):
+        with pytest.raises(ValueError, match="activities of Linear layers with Tanh"):
+            CreditTrainer(nn.Sequential(*layers, L(6, 3)), shared, num_updates=9)
     control = TDCARNNPolicy(Box(-1, 1, (8, 5)), Box(-1, 1, (9,)))
     with pytest.raises(ValueError, match="TDCARNNPolicy was made for observations of shape"):
         CreditTrainer(model, control)
