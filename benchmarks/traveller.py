@@ -193,14 +193,14 @@ def _job(
     beta: Sequence[float] | None,
     quick: bool,
 ) -> Job:
-    large = place.num_samples > 1000
+    large, tiny = place.num_samples > 1000, place.dataset == "Digits"
     settings = {
         "row": row,
         "env_id": place.env_id,
         "env_kwargs": env_kwargs,
         # From zero weights, with all images of the fresh part every life is the same.
-        "num_seeds": 2 if quick else 1 if large else 5,
-        "num_tuning_seeds": 1 if quick or large else 3,
+        "num_seeds": 2 if quick else 40 if tiny else 1 if large else 5,
+        "num_tuning_seeds": 1 if quick or large else 20 if tiny else 3,
         "start": FIRST_RATES[place.num_updates],
         "beta": beta,
     }
