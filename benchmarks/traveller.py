@@ -48,10 +48,13 @@ COLUMNS = {"1,000 / 20": (1000, 20), "10,000 / 50": (10_000, 50), "60,000 / 150"
 """Images / updates; Digits, which are few, have 500 / 20 in the first column alone."""
 KNOWN = ("Kaiming BP", "zero BP", "DFA", START)
 """Methods of `benchmarks.classifiers`, from whose results file they come but for Digits."""
+BEFORE = "traveller, start"
+"""The travelling network before meta-training: its perceptron gives 0 whatever it sees."""
 LEFT_OUT = ("left out", "left out, as it is")
-ROWS = (*KNOWN, "traveller", "traveller, as it is", *LEFT_OUT)
+ROWS = (*KNOWN, BEFORE, "traveller", "traveller, as it is", *LEFT_OUT)
 LINES = {
     "zero BP": "Zero BP",
+    BEFORE: "traveller before meta-training",
     "traveller": "traveller, meta-trained on all",
     "traveller, as it is": "the same, as it is",
     "left out": "traveller, meta-trained on the others",
@@ -179,10 +182,19 @@ def known_job(row: str, place: Place, quick: bool) -> Job:
     return classifiers.job(row, Setting(dataset, place.num_samples, place.num_updates), quick)
 
 
+def start_job(place: Place, quick: bool) -> Job:
+    """The cell of the network that meta-training starts from."""
+    policy = SharedTDCAPolicy(*spaces(place.env_id, place.kwargs))
+    return _job(BEFORE, BEFORE, place, _scored(place), [0.0] * len(policy.beta), quick)
+
+
 def travelled_job(row: str, place: Place, seed: int, beta: Sequence[float], quick: bool) -> Job:
     """The cell of a network with these parameters, of an outer-loop seed."""
-    kwargs = {**SHARED_RECIPES[place.env_id].scored_kwargs, **place.kwargs}
-    return _job(f"{row}, seed {seed}", row, place, kwargs, beta, quick)
+    return _job(f"{row}, seed {seed}", row, place, _scored(place), beta, quick)
+
+
+def _scored(place: Place) -> dict[str, Any]:
+    return {**SHARED_RECIPES[place.env_id].scored_kwargs, **place.kwargs}
 
 
 def _job(
@@ -344,7 +356,7 @@ def parser() -> Parser:
 
 def needed(rows: Sequence[str], datasets: Sequence[str]) -> list[str | None]:
     """What the networks of these rows leave out; None: nothing."""
-    found: list[str | None] = [None] if any(row.startswith("traveller") for row in rows) else []
+    found: list[str | None] = [None] if {"traveller", "traveller, as it is"} & set(rows) else []
     if any(row in LEFT_OUT for row in rows):
         found += datasets
     return found
@@ -354,6 +366,8 @@ def _jobs(file: ResultsFile, row: str, dataset: str, place: Place, quick: bool) 
     """What an entry of the table is made of, whose networks there must be."""
     if row in KNOWN:
         return [known_job(row, place, quick)]
+    if row == BEFORE:
+        return [start_job(place, quick)]
     left_out = dataset if row in LEFT_OUT else None
     betas = [file.cells[network_job(left_out, seed, quick).key]["beta"] for seed in seeds(quick)]
     return [
@@ -399,6 +413,8 @@ def _keys(row: str, place: Place | None, quick: bool) -> list[str]:
         return []
     if row in KNOWN:
         return [known_job(row, place, quick).key]
+    if row == BEFORE:
+        return [start_job(place, quick).key]
     return [travelled_job(row, place, seed, [], quick).key for seed in seeds(quick)]
 
 
