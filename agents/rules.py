@@ -6,7 +6,7 @@ the target (1 − s)·y + s/k of k classes takes the place of the label y in all
 the environment reports and rewards stays that of y.
 """
 
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from gymnasium import spaces
@@ -14,8 +14,15 @@ from torch import Tensor
 
 from agents.base import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
-from credit_envs.checks import require_at_least, require_fraction, require_positive
+from credit_envs.checks import (
+    require_at_least,
+    require_fraction,
+    require_one_of,
+    require_positive,
+)
 from credit_envs.tasks import ClassificationTask
+
+RuleLoss = Literal["cross-entropy", "squared-error"]
 
 
 class RulePolicy(CreditPolicy):
@@ -159,10 +166,45 @@ class _SupervisedFeedbackPolicy(FeedbackRulePolicy, SupervisedRulePolicy):
 
 
 class BackpropPolicy(_SupervisedFeedbackPolicy):
-    """Backpropagation: every credit is −∂(cross-entropy)/∂(activity of its neuron).
+    """Backpropagation: every credit is −∂(loss)/∂(activity of its neuron).
 
     Feedback goes through the weights of the network itself, the problem of weight transport.
+
+    Args:
+        observation_space: see `RulePolicy`.
+        action_space: see `RulePolicy`.
+        credit_scale: see `RulePolicy`.
+        label_smoothing: see `SupervisedRulePolicy`.
+        loss: "cross-entropy", or "squared-error", 5·Σ(y − p)², whose output credits are 10(y − p);
+            the loss that the environment reports stays the cross-entropy.
     """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        *,
+        credit_scale: float = 10.0,
+        label_smoothing: float = 0.0,
+        loss: RuleLoss = "cross-entropy",
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            credit_scale=credit_scale,
+            label_smoothing=label_smoothing,
+        )
+        require_one_of("loss", loss, get_args(RuleLoss))
+        self.loss: RuleLoss = loss
+
+    def act(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:  # noqa: D102
+        if self.loss == "cross-entropy":
+            return super().act(observation, beta)
+        env = self._attached(observation)
+        outputs, targets = self._split(observation)
+        credit = 10.0 * (targets - outputs)
+        error = outputs * (credit - (outputs * credit).sum(-1, keepdim=True))
+        return self._action(self._feed_back(env, error), credit)
 
 
 class FAPolicy(_SupervisedFeedbackPolicy):

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from agents import CreditPolicy, TDCAPolicy
+from agents import BackpropPolicy, CreditPolicy, TDCAPolicy
 from benchmarks.command import exit_code
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
 from benchmarks.transferred_network import transferred_network
 from meta import zoo
-from meta.baselines import RULES, image_task, spaces
+from meta.baselines import RULES, Rule, image_task, spaces
 from meta.command_line import Parser, positive
 from meta.report import fresh_lives, tuning_lives
 from meta.tuning import Split, Tuned, score, split_images, tune
@@ -30,6 +30,10 @@ FILE = "classifiers"
 """Results file of all these tables: a cell that two of them show is computed once."""
 START = "TDCA, start"
 """Method: the top-down network that evolution starts from, which does feedback alignment."""
+SQUARED = "Kaiming BP, squared error"
+"""Method: backpropagation of the loss whose credits the start of evolution has at the outputs."""
+METHODS = {**RULES, SQUARED: Rule(BackpropPolicy, "kaiming", {"loss": "squared-error"})}
+"""Rules of the tables."""
 TRANSFERRED_NETWORK = "TrFC"
 MOST_TUNED_ON = 10_000
 """Images, with all choices; above, `FEW_CHOICES`."""
@@ -74,7 +78,7 @@ class Setting:
 
 
 def job(method: str, setting: Setting, quick: bool = False) -> Job:
-    """The cell of a method in a setting; `method` is a rule, `START` or a network of the zoo."""
+    """The cell of a method in a setting; `method` is of `METHODS`, `START` or of the zoo."""
     key = f"{method} | {setting}"
     if method == TRANSFERRED_NETWORK:
         settings = {
@@ -85,7 +89,7 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
         }
         return Job(key, transferred_network, settings)
     many = setting.num_samples > MOST_TUNED_ON
-    alike = many and (method not in RULES or RULES[method].init == "zero")
+    alike = many and (method not in METHODS or METHODS[method].init == "zero")
     settings = {
         "method": method,
         "env_id": setting.env_id,
@@ -205,8 +209,8 @@ def policy_of(
     method: str, env_id: str, env_kwargs: Mapping[str, Any]
 ) -> tuple[CreditPolicy, dict[str, Any]]:
     """The policy of a method, and the environment's arguments that go with it."""
-    if method in RULES:
-        rule = RULES[method]
+    if method in METHODS:
+        rule = METHODS[method]
         kwargs = {**env_kwargs, "init": rule.init, "credit": "neurons"}
         return rule.policy(env_id, kwargs), kwargs
     kwargs = dict(env_kwargs)
@@ -329,7 +333,7 @@ def columns_of_datasets(
 
 def available(method: str) -> bool:
     """Whether a method can be had: not a network that is not in the zoo."""
-    return method in (*RULES, START, TRANSFERRED_NETWORK, *zoo.names())
+    return method in (*METHODS, START, TRANSFERRED_NETWORK, *zoo.names())
 
 
 def render(file: ResultsFile, blocks: Sequence[Block], quick: bool = False) -> str:

@@ -34,6 +34,7 @@ shared_or_own = pytest.mark.parametrize("seeds", [SHARED, OWN], ids=["shared", "
 RULES: list[tuple[type[FeedbackRulePolicy], dict[str, Any]]] = [
     (BackpropPolicy, {}),
     (BackpropPolicy, {"label_smoothing": 0.2}),
+    (BackpropPolicy, {"loss": "squared-error", "label_smoothing": 0.1}),
     (FAPolicy, {"seed": 3}),
     (FAPolicy, {"label_smoothing": 0.2}),
     (DeepAGRELCreditPolicy, {"epsilon": 1.0}),
@@ -133,6 +134,10 @@ def loss_of(policy: FeedbackRulePolicy, logits: Tensor, labels: Tensor, action: 
     """What a rule descends; of DeepAGREL's choices, which its output credits tell."""
     if not isinstance(policy, DeepAGRELCreditPolicy):
         assert isinstance(policy, BackpropPolicy | FAPolicy)
+        if isinstance(policy, BackpropPolicy) and policy.loss == "squared-error":
+            s = policy.label_smoothing
+            targets = (1 - s) * functional.one_hot(labels, CLASSES).double() + s / CLASSES
+            return 5 * (targets - logits.softmax(1)).square().sum(1).mean()
         return functional.cross_entropy(logits, labels, label_smoothing=policy.label_smoothing)
     credits = action[:, -CLASSES:]
     assert ((credits != 0).sum(1) == 1).all()

@@ -433,6 +433,7 @@ def test_actor_critic_on_spaces_that_do_not_fit():
         (TDCARNNPolicy, {"squash": "clamp"}, "squash='clamp' is not one of 'clip', 'tanh'"),
         (DFAPolicy, {"credit_scale": 0}, "credit_scale=0 must be a finite number above 0"),
         (BackpropPolicy, {"label_smoothing": 1.0}, "label_smoothing=1.0 must be .* below 1"),
+        (BackpropPolicy, {"loss": "hinge"}, "loss='hinge' is not one of 'cross-entropy', 'squ"),
         (BackpropPolicy, {"label_smoothing": -0.1}, "label_smoothing=-0.1 must be .* at least 0"),
         (DFAPolicy, {"label_smoothing": float("nan")}, "label_smoothing=nan must be a number"),
         (DRTPPolicy, {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
