@@ -6,7 +6,7 @@ zoo's network of each column. Everything is tuned as in table 1, with which the 
 
 import sys
 
-from benchmarks.classifiers import DATASETS, START, Block, Row, columns_of_datasets, main
+from benchmarks.classifiers import DATASETS, SQUARED, START, Block, Row, columns_of_datasets, main
 
 NAME = "meta_gradient_table"
 EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
@@ -19,7 +19,7 @@ def block(num_samples: int, num_updates: int) -> Block:
     if num_samples > 1000:
         columns = {name: setting for name, setting in columns.items() if "CIFAR" not in name}
     of = dict(zip(columns, DATASETS, strict=False))
-    rules = ("Kaiming BP", "zero BP", "FA", "DFA")
+    rules = ("Kaiming BP", SQUARED, "zero BP", "FA", "DFA")
     rows = [
         *(Row(name, name) for name in rules),
         Row("TDCA, start of both outer loops", START),
