@@ -5,7 +5,8 @@ the outer loop never met, mean ± standard deviation over seeds of the outer loo
 is the control in which every agent gets the mean of all agents' credits: what it reaches takes no
 adaptation, only a drift that is good for all. Where the motor may be reversed, the network of the
 recipe sees the products of action and change of state too; "state, action and reward alone" is one
-that sees no more than the paper's, and is meta-trained for longer.
+that sees no more than the paper's. It is meta-trained for longer, where credits are twice as large
+and parameters lose 0.3 of themselves with every update.
 
 Learners are Stable-Baselines3's, scored without exploration over 100 episodes. In "a life" they
 have as many environment steps as a life has at most, with the best of some settings, chosen by
@@ -215,12 +216,14 @@ _BIPEDAL_WALKER = [
         paper="−88",
     ),
 ]
-# The recipe's network sees action × change of state, too.
+# The recipe's network sees action × change of state, too. Without, credits tell less well when to
+# stop, and parameters that fade keep what still comes from growing.
 _PLAIN_INPUTS = Variant(
     "state, action and reward alone",
-    generations=700,
+    generations=300,
     policy_kwargs={"state_size": None, "hidden_size": 16},
-    env_kwargs={"credit_scale": 1.0},
+    env_kwargs={"credit_scale": 1.0, "weight_decay": 0.3},
+    learner_kwargs={"anneal_over": 300},
 )
 TASKS: Mapping[str, Task] = {
     "CartPole": Task(None, "CartPole-v1", _CARTPOLE, 200.0, "200"),
