@@ -130,7 +130,8 @@ class TDCARNNPolicy(TopDownPolicy):
         hidden_size: recurrent units.
         readout: credits from the "last" state or the "mean" of all.
         state_size: if given, how many leading columns are the agent's state; the network then
-            also sees action × change of state.
+            also sees action × change of state. None: state, action and reward alone, as in the
+            paper.
         change_scale: factor on those products.
         output_scale: factor on the outputs.
         squash: outputs go through "tanh", or are clipped to [−1, 1].

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +35,60 @@ _LIVES = 64
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A departure from the recipe, as options of `train.py`.
+
+    Attributes:
+        name: in tables.
+        generations: how long.
+        policy_kwargs: of the top-down network.
+        env_kwargs: of the environment, in meta-training and scoring.
+        learner_kwargs: of the outer loop.
+    """
+
+    name: str
+    generations: int
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    learner_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> list[str]:
+        """For the command line."""
+        options = []
+        for name in ("policy_kwargs", "env_kwargs", "learner_kwargs"):
+            pairs = [f"{key}={value}" for key, value in getattr(self, name).items()]
+            options += ["--" + name.replace("_", "-"), *pairs] if pairs else []
+        return options
+
+
+@dataclass(frozen=True)
 class Network:
     """A network of the outer loop.
 
     Attributes:
         env_id: of the environment it is meta-trained in.
         seed: of the outer loop.
-        generations: how long; None: as the recipe has it.
+        generations: how long; None: as the recipe has it, or the variant.
+        variant: of the recipe; None: the recipe itself.
     """
 
     env_id: str
     seed: int
     generations: int | None = None
+    variant: Variant | None = None
 
     @property
     def key(self) -> str:
         """Its place among the results."""
-        return f"{self.env_id}, TDCA, seed {self.seed}"
+        name = f", {self.variant.name}" if self.variant else ""
+        return f"{self.env_id}, TDCA{name}, seed {self.seed}"
+
+    @property
+    def env_kwargs(self) -> Mapping[str, Any]:
+        """Of the environment in scoring."""
+        changes = self.variant.env_kwargs if self.variant else {}
+        return {**RECIPES[self.env_id].scored_kwargs, **changes}
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -65,6 +102,7 @@ class Network:
             "recipe": {
                 name: value for name, value in vars(recipe).items() if value != defaults[name]
             },
+            **({"variant": asdict(self.variant)} if self.variant else {}),
         }
 
     def learn(self, file: ResultsFile, logdir: Path) -> Cell:
@@ -95,7 +133,9 @@ class Network:
         return None if results is None else Run.open(results.parent)
 
     def _anew(self, folder: Path) -> list[str]:
-        length = [] if self.generations is None else ["--generations", str(self.generations)]
+        generations = self.generations or (self.variant.generations if self.variant else None)
+        length = [] if generations is None else ["--generations", str(generations)]
+        length += self.variant.options if self.variant else []
         where = ["--env", self.env_id, "--seed", str(self.seed), "--logdir", str(folder)]
         return ["--agent", AGENT, *where, *length]
 
@@ -164,16 +204,16 @@ def summary(network: Network, run: Run) -> dict[str, Any]:
         "horizon": life.horizon,
         "meta_episodes": episodes,
         "meta_steps": episodes * life.horizon,
-        "life_steps": steps_lived(network.env_id, model.policy),
+        "life_steps": steps_lived(network, model.policy),
         "learning_seconds": results["learning_seconds"],
         "network_made_by": results["made_by"],
     }
 
 
 @torch.no_grad()
-def steps_lived(env_id: str, policy: CreditPolicy) -> float:
-    """Environment steps in a life, mean over fresh lives."""
-    env = gymnasium.make_vec(env_id, num_envs=_LIVES, **RECIPES[env_id].scored_kwargs)
+def steps_lived(network: Network, policy: CreditPolicy) -> float:
+    """Environment steps in a life that the network leads, mean over fresh lives."""
+    env = gymnasium.make_vec(network.env_id, num_envs=_LIVES, **network.env_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
     observation = env.reset_tensors(fresh_lives(_LIVES))
     # The last column of an episode's record is 1 for each step there was.

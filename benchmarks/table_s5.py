@@ -3,7 +3,10 @@
 TDCA rows: agents' mean return in the first episode of a life and in the last, over 256 lives that
 the outer loop never met, mean ± standard deviation over seeds of the outer loop. "Constant credits"
 is the control in which every agent gets the mean of all agents' credits: what it reaches takes no
-adaptation, only a drift that is good for all.
+adaptation, only a drift that is good for all. Where the motor may be reversed, the network of the
+recipe sees the products of action and change of state too; "state, action and reward alone" is one
+that sees no more than the paper's. It is meta-trained for longer, where credits are twice as large
+and parameters lose 0.3 of themselves with every update.
 
 Learners are Stable-Baselines3's, scored without exploration over 100 episodes. In "a life" they
 have as many environment steps as a life has at most, with the best of some settings, chosen by
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.command import exit_code
 from benchmarks.control_learners import Algorithm, learned
-from benchmarks.control_networks import FILE, LOGDIR, Network, life_of
+from benchmarks.control_networks import FILE, LOGDIR, Network, Variant, life_of
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown
 from meta.command_line import Parser, positive
 
@@ -74,6 +77,7 @@ class Task:
         learners: those scored here.
         enough: a return at which they may end before their caps.
         paper: TDCA's return in the paper.
+        variant: of the recipe, to stand beside it.
     """
 
     plain: str | None = None
@@ -81,6 +85,7 @@ class Task:
     learners: Sequence[Learner] = ()
     enough: float = 0.0
     paper: str = ""
+    variant: Variant | None = None
 
 
 # hyperparams/{ppo,dqn,td3,sac}.yml of https://github.com/DLR-RM/rl-baselines3-zoo, commit 22e3ff2.
@@ -211,9 +216,19 @@ _BIPEDAL_WALKER = [
         paper="−88",
     ),
 ]
+# The recipe's network sees action × change of state, too. Without, credits tell less well when to
+# stop, and parameters that fade keep what still comes from growing. Many a start ends in lives
+# where every second update undoes the one before; some do not.
+_PLAIN_INPUTS = Variant(
+    "state, action and reward alone",
+    generations=720,
+    policy_kwargs={"state_size": None, "hidden_size": 16, "readout": "last"},
+    env_kwargs={"credit_scale": 1.0, "weight_decay": 0.3},
+    learner_kwargs={"anneal_over": 720, "starts": 8},
+)
 TASKS: Mapping[str, Task] = {
     "CartPole": Task(None, "CartPole-v1", _CARTPOLE, 200.0, "200"),
-    "ReversedCartPole": Task("CartPole"),
+    "ReversedCartPole": Task("CartPole", variant=_PLAIN_INPUTS),
     "Pendulum": Task(None, "Pendulum-v1", _PENDULUM, -150.0, "−119"),
     "ReversedPendulum": Task("Pendulum"),
     "BipedalWalker": Task(None, "BipedalWalker-v3", _BIPEDAL_WALKER, 300.0, "288.4"),
@@ -274,8 +289,9 @@ def fill(
 ) -> None:
     """Compute what is missing: networks, then what learners' settings are chosen by, then those."""
     for task in tasks:
-        for network in networks(task, extent):
-            network.learn(file, logdir)
+        for variant in _variants(task):
+            for network in networks(task, extent, variant):
+                network.learn(file, logdir)
     lines = [(TASKS[task].plain or task, index) for task in tasks for index in _lines(task)]
     lines = list(dict.fromkeys(lines))
     file.fill(
@@ -285,10 +301,16 @@ def fill(
     file.fill([job for line in lines for job in long_jobs(*line, extent)], workers)
 
 
-def networks(task: str, extent: Extent) -> list[Network]:
-    """The top-down networks of a task."""
+def networks(task: str, extent: Extent, variant: Variant | None = None) -> list[Network]:
+    """The top-down networks of a task, by the recipe or a variant of it."""
     env_id = f"CreditAssign-{task}-v0"
-    return [Network(env_id, seed, extent.generations) for seed in range(extent.seeds)]
+    return [Network(env_id, seed, extent.generations, variant) for seed in range(extent.seeds)]
+
+
+def _variants(task: str) -> list[Variant | None]:
+    """The recipe, and what stands beside it."""
+    variant = TASKS[task].variant
+    return [None, variant] if variant else [None]
 
 
 def _lines(task: str) -> range:
@@ -366,8 +388,7 @@ def long_jobs(task: str, index: int, extent: Extent) -> list[Job]:
 
 def target(file: ResultsFile, task: str, extent: Extent) -> float | None:
     """The return that is as good as TDCA's; None before it is known."""
-    cells = [network.find(file) for network in networks(task, extent)]
-    returns = [episode_returns(cell) for cell in cells if cell]
+    returns = [episode_returns(cell) for cell in _cells(file, networks(task, extent))]
     if not returns:
         return None
     start, *_, end = np.mean(returns, axis=0)
@@ -415,19 +436,11 @@ def render(file: ResultsFile, extent: Extent) -> str:
 
 def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]], list[Cell]]:
     """The lines of a task and the cells they are made of."""
-    lines, used = [], []
-    cells = [cell for cell in (n.find(file) for n in networks(task, extent)) if cell]
-    if cells:
-        steps = f"{cells[0]['meta_steps'] / 1e6:,.0f} million"
-        for name, condition, paper in (
-            ("TDCA", "normal", TASKS[task].paper),
-            ("TDCA, constant credits", "constant", ""),
-        ):
-            returns = np.array([episode_returns(cell, condition) for cell in cells])
-            steps_lived = [cell["life_steps"] for cell in cells] if condition == "normal" else []
-            life = with_steps(returns[:, -1], steps_lived)
-            name += "" if len(cells) == extent.seeds else f", {len(cells)} of the seeds"
-            lines.append([name, spread(returns[:, 0]), life, "", "", steps, paper])
+    lines: list[list[str]] = []
+    used: list[Cell] = []
+    for variant in _variants(task):
+        cells = _cells(file, networks(task, extent, variant))
+        lines += network_lines(cells, task, variant, extent) if cells else []
         used += cells
     plain = TASKS[task].plain or task
     enough = target(file, task, extent)
@@ -448,6 +461,29 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
         lines.append([learner.algorithm, first, life, more, until, "none", paper])
         used += short + long
     return lines, used
+
+
+def network_lines(
+    cells: Sequence[Cell], task: str, variant: Variant | None, extent: Extent
+) -> list[list[str]]:
+    """The lines of a task's top-down networks: with their own credits, and with constant ones."""
+    lines = []
+    steps = f"{cells[0]['meta_steps'] / 1e6:,.0f} million"
+    whose = f"TDCA, {variant.name}" if variant else "TDCA"
+    for name, condition, paper in (
+        (whose, "normal", "" if variant else TASKS[task].paper),
+        (f"{whose}, constant credits", "constant", ""),
+    ):
+        returns = np.array([episode_returns(cell, condition) for cell in cells])
+        steps_lived = [cell["life_steps"] for cell in cells] if condition == "normal" else []
+        life = with_steps(returns[:, -1], steps_lived)
+        name += "" if len(cells) == extent.seeds else f", {len(cells)} of the seeds"
+        lines.append([name, spread(returns[:, 0]), life, "", "", steps, paper])
+    return lines
+
+
+def _cells(file: ResultsFile, networks: Sequence[Network]) -> list[Cell]:
+    return [cell for cell in (network.find(file) for network in networks) if cell]
 
 
 def needed(runs: Sequence[Sequence[Cell]], enough: float) -> str:

@@ -7,14 +7,16 @@ sampling; TDCA, supplement, Eq. 3–7.
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from importlib import import_module
 from math import ceil
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from agents import TopDownPolicy, VectorEnvAdapter
 from credit_envs import CreditAssignVectorEnv
@@ -25,6 +27,19 @@ from meta.population import Evaluator, EvaluatorSettings, Generation
 from meta.workers import EvaluatorPool, local_pool
 
 TaskFitness = Literal["mean", "worst", "ranks"]
+
+
+JUDGED_BY = 10
+"""Generations whose mean fitness tells how good a start is, fewer where a start has fewer."""
+
+
+class _Start(NamedTuple):
+    """Where a start of evolution has come to."""
+
+    fitness: float
+    beta: Tensor
+    stdev: Tensor
+    optimizer: dict[str, Any]
 
 
 class PGPE(OuterLoop):
@@ -67,6 +82,10 @@ class PGPE(OuterLoop):
         optimizer: of the centre: "adam", "sgd" (momentum 0.9) or "clipup".
         anneal_over: number of generations over which centre rate and σ fall linearly; None: never.
         anneal_to: fraction of themselves to which they fall.
+        starts: random starts of evolution, each tried for `generations_per_start`; it goes on from
+            the one with the best mean fitness in its last `JUDGED_BY` generations. Where there
+            are local optima, a bad one is left so. Each start anneals from the beginning.
+        generations_per_start: see there.
         chunk_size: candidates evaluated at once, whatever the number of processes; None: 16,
             fewer of many samples, all on a GPU. An environment that is given decides itself.
         n_workers: processes that share the work, at most one for each chunk; 0: none but this, or
@@ -108,6 +127,8 @@ class PGPE(OuterLoop):
         optimizer: CenterOptimizerName = "adam",
         anneal_over: int | None = None,
         anneal_to: float = 0.1,
+        starts: int = 1,
+        generations_per_start: int = 60,
         chunk_size: int | None = None,
         n_workers: int = 0,
         ray: str | None = None,
@@ -133,6 +154,8 @@ class PGPE(OuterLoop):
         require_at_least("n_workers", n_workers, 0)
         if anneal_over is not None:
             require_at_least("anneal_over", anneal_over, 1)
+        require_at_least("starts", starts, 1)
+        require_at_least("generations_per_start", generations_per_start, 1)
         if chunk_size is not None:
             require_at_least("chunk_size", chunk_size, 1)
         if chunk_timeout is not None:
@@ -168,6 +191,9 @@ class PGPE(OuterLoop):
         self.optimizer_name: CenterOptimizerName = optimizer
         self.anneal_over = anneal_over
         self.anneal_to = anneal_to
+        self.starts = starts
+        self.generations_per_start = generations_per_start
+        self._best_start: _Start | None = None
         self.chunk_size = chunk_size
         self.n_workers = n_workers
         self.ray = ray
@@ -184,7 +210,11 @@ class PGPE(OuterLoop):
         self._evaluator = Evaluator(settings, env=given)
         self.policy = self._evaluator.policy
         self._take_spaces(self._evaluator.envs[0])
-        self.policy.initialise(torch.Generator().manual_seed(self.seed))
+        self._begin_anew(self.seed)
+
+    def _begin_anew(self, seed: int) -> None:
+        """The search distribution at its start."""
+        self.policy.initialise(torch.Generator().manual_seed(seed))
         self.stdev = torch.full_like(self.policy.beta.data, self.stdev_init)
         self.optimizer = make_center_optimizer(
             self.optimizer_name, self.policy.beta, self.center_learning_rate
@@ -226,6 +256,7 @@ class PGPE(OuterLoop):
     def _advance(self) -> NDArray[np.float64]:
         """One generation: place candidates, train with them, move the centre and σ."""
         started = time.perf_counter()
+        self._change_starts()
         generation = self._next_generation()
         num_chunks = self._evaluator.num_chunks
         if self._pool is None:
@@ -251,10 +282,36 @@ class PGPE(OuterLoop):
             tasks=tuple(life % num_tasks for life in range(self.lives)),
         )
 
+    def _change_starts(self) -> None:
+        """When a start has been tried for long enough, begin the next, or go on from the best."""
+        tried, rest = divmod(self.generation, self.generations_per_start)
+        if self.starts == 1 or rest or not 0 < tried <= self.starts:
+            return
+        judged = self.history[-min(JUDGED_BY, self.generations_per_start) :]
+        fitness = float(np.mean([mean for mean, *_ in judged]))
+        if self._best_start is None or fitness > self._best_start.fitness:
+            beta = self.policy.beta.detach().clone()
+            optimizer = deepcopy(self.optimizer.state_dict())
+            self._best_start = _Start(fitness, beta, self.stdev.clone(), optimizer)
+        if tried < self.starts:
+            assert self.seed is not None
+            self._begin_anew(
+                int(np.random.SeedSequence([self.seed, 2, tried]).generate_state(1)[0])
+            )
+            return
+        best, self._best_start = self._best_start, None
+        self.policy.beta.data.copy_(best.beta)
+        self.stdev = best.stdev
+        self.optimizer.load_state_dict(best.optimizer)
+
     def _annealing(self) -> float:
         if self.anneal_over is None:
             return 1.0
-        return 1.0 + (self.anneal_to - 1.0) * min(self.generation / self.anneal_over, 1.0)
+        # The starts but one are no part of the way from the beginning to the end.
+        tried = min(self.generation // self.generations_per_start, self.starts - 1)
+        age = self.generation - tried * self.generations_per_start
+        span = max(self.anneal_over - (self.starts - 1) * self.generations_per_start, 1)
+        return 1.0 + (self.anneal_to - 1.0) * min(age / span, 1.0)
 
     def _by_task(self, losses: NDArray[np.float64], tasks: tuple[int, ...]) -> NDArray[np.float64]:
         """Fitness `(tasks, candidates)` from losses `(candidates, environments · lives)`."""

@@ -71,7 +71,7 @@ def test_steps_of_a_life_are_those_that_were_played():
     for _ in range(env.num_updates):
         observation, _, terminated, _, info = env.step(policy.predict(observation)[0])
         steps += (info["final_info"] if terminated.all() else info)["episode_return"]
-    assert steps_lived(env_id, policy) == pytest.approx(steps.mean(), abs=0.1)
+    assert steps_lived(Network(env_id, 0), policy) == pytest.approx(steps.mean(), abs=0.1)
 
 
 def test_steps_until_as_good():
@@ -140,6 +140,29 @@ def test_another_recipe_is_another_run(tmp_path, monkeypatch):
     monkeypatch.setattr(control_networks, "RECIPES", changed)
     assert network._folder(tmp_path) != before
     assert network.settings["recipe"] == {"generations": recipe.generations + 1}
+
+
+def test_a_variant_has_runs_and_lines_of_its_own(tmp_path):
+    file = ResultsFile("control", folder=tmp_path)
+    recipe, variant = (
+        Network("CreditAssign-ReversedCartPole-v0", 0, variant=which)
+        for which in (None, table_s5.TASKS["ReversedCartPole"].variant)
+    )
+    options = variant._anew(tmp_path)
+    for option in ("--generations", "--policy-kwargs", "--env-kwargs"):
+        assert option in options
+        assert option not in recipe._anew(tmp_path)
+    assert {"state_size=None", "credit_scale=1.0"} < set(options)
+    assert variant.env_kwargs["credit_scale"] == 1.0
+    assert variant._folder(tmp_path) != recipe._folder(tmp_path)
+    assert "variant" not in recipe.settings
+    for network, end in ((recipe, 120.0), (variant, 110.0)):
+        file.cell(network.key, network.settings, lambda end=end: network_cell(20.0, end))
+    lines = render(file, Extent(seeds=1)).splitlines()
+    assert next(line for line in lines if "state, action" in line).startswith(
+        "| TDCA, state, action and reward alone | 20.0 | 110.0 (300) |"
+    )
+    assert target(file, "ReversedCartPole", SMALL) == pytest.approx(119.0)
 
 
 def test_the_figure_is_drawn_from_the_results(tmp_path, monkeypatch, capsys):

@@ -216,6 +216,46 @@ def test_annealing_by_generation():
     np.testing.assert_allclose(seen, [0.2, 0.175, 0.15, 0.125, 0.1, 0.1], rtol=1e-6)
 
 
+def test_each_start_anneals_from_the_beginning_and_the_best_to_the_end():
+    model = small(
+        anneal_over=10, anneal_to=0.5, stdev_learning_rate=0.0, starts=3, generations_per_start=2
+    )
+    seen = []
+    for _ in range(11):
+        model._change_starts()
+        seen.append(model._annealing())
+        generations(model, 1)
+    per_start = [1.0, 1.0 - 0.5 / 6]
+    last = [1.0 - 0.5 * age / 6 for age in (2, 3, 4, 5, 6)]
+    np.testing.assert_allclose(seen, [*per_start, *per_start, *per_start, *last])
+
+
+def test_it_goes_on_from_the_best_start(tmp_path):
+    starts = {"seed": 11, "starts": 3, "generations_per_start": 2, "stdev_learning_rate": 0.3}
+    model = small(**starts)
+    reached = []
+    for _ in range(3):
+        generations(model, 2)
+        reached.append((model.policy.beta.detach().clone(), model.stdev.clone()))
+    fitness = np.mean(np.array(model.history)[:, 0].reshape(3, 2), axis=1)
+    beta, stdev = reached[fitness.argmax()]
+    assert len(set(fitness)) == 3
+    assert not torch.equal(beta, model.policy.beta), "or else nothing is shown here"
+
+    straight = generations(small(**starts), 7)
+    model.save(tmp_path / "model.zip")
+    assert torch.equal(straight.policy.beta, generations(model, 1).policy.beta)
+    for at in (1, 3, 6):
+        generations(small(**starts), at).save(tmp_path / "part.zip")
+        resumed = generations(PGPE.load(tmp_path / "part.zip"), 7 - at)
+        assert torch.equal(straight.policy.beta, resumed.policy.beta)
+
+    chosen = PGPE.load(tmp_path / "model.zip")
+    chosen._change_starts()
+    assert torch.equal(chosen.policy.beta, beta)
+    assert torch.equal(chosen.stdev, stdev)
+
+
 def test_it_climbs():
     model = small(population_size=16, lives=8, stdev_init=0.3, center_learning_rate=0.15)
     generations(model, 30)
@@ -310,6 +350,8 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"worst_lives": 0.0}, "finite number above 0"),
         ({"worst_lives": 1.5}, "at most 1.0"),
         ({"anneal_over": 0}, "anneal_over"),
+        ({"starts": 0}, "starts"),
+        ({"generations_per_start": 0}, "generations_per_start"),
         ({"n_workers": -1}, "n_workers"),
     ],
 )

@@ -30,8 +30,9 @@ def test_surfaces_are_climbed_as_the_card_says(name):
 LEARNED = {
     "CreditAssign-CartPole-v0": 195,
     "CreditAssign-ReversedCartPole-v0": 195,
-    "CreditAssign-Pendulum-v0": -180,
+    "CreditAssign-Pendulum-v0": -170,
     "CreditAssign-ReversedPendulum-v0": -500,
+    "CreditAssign-MetaWorld-v0": 400,
 }
 """Mean returns that agents have at least once they have learned."""
 
