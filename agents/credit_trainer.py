@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from agents.base import CreditPolicy, NetworkState
 from agents.rules import FeedbackRulePolicy
 from agents.shared import SharedTDCAPolicy
 from credit_envs.checks import require_at_least, require_positive
-from credit_envs.networks.onednn import product
+from credit_envs.networks.onednn import SMALLEST_PRODUCT, product
 
 _Layer = nn.Linear | nn.Conv2d
 
@@ -71,16 +72,19 @@ class CreditTrainer:
             layer is a Linear without activation. It is trained in place.
         policy: chooses the credits: a top-down network, such as `meta.load("mnist-mlp")`, or a
             rule that needs outputs and labels alone, such as `DFAPolicy`. It has to give as many
-            credits as the model has neurons, hidden layers first. A `SharedTDCAPolicy`, such as
-            `meta.load("traveller")`, serves any number of classes and neurons in Linear layers
-            with Tanh.
+            credits as the model has neurons, hidden layers first. `SharedTDCAPolicy`, such as
+            `meta.load("traveller")`, gives as many as there are, whatever its spaces; it reads
+            activities in ±1 and so takes models whose hidden layers are Linear with Tanh.
         optimizer: of the model's parameters; None: `torch.optim.Adam` at the rate 0.01. Schedules
             of `torch.optim.lr_scheduler` work with it.
+        num_updates: steps that will be taken in all, epochs · batches. `SharedTDCAPolicy` needs it,
+            for it sees how far training is: at its end, if more are taken. Others do not look.
         credit_scale: the environment's in which the policy learned.
         max_grad_norm: the change that goes to the optimiser is scaled down to this norm; None
             switches that off. The environments have 1.
-        num_updates: steps that there will be, which a `SharedTDCAPolicy` has to know, for it sees
-            how far training is. Steps beyond are as the last one.
+
+    Attributes:
+        updates: steps taken; set it where training goes on from a checkpoint.
 
     Raises:
         ValueError: the policy cannot serve this model; the message says why.
@@ -92,32 +96,34 @@ class CreditTrainer:
         policy: CreditPolicy,
         optimizer: torch.optim.Optimizer | None = None,
         *,
+        num_updates: int | None = None,
         credit_scale: float = 10.0,
         max_grad_norm: float | None = 1.0,
-        num_updates: int | None = None,
     ) -> None:
-        require_positive("credit_scale", credit_scale)
         if num_updates is not None:
             require_at_least("num_updates", num_updates, 1)
+        require_positive("credit_scale", credit_scale)
         if max_grad_norm is not None:
             require_positive("max_grad_norm", max_grad_norm)
         self.model = model
         self.policy = policy
+        self.num_updates = num_updates
+        self.updates = 0
         self.credit_scale = credit_scale
         self.max_grad_norm = max_grad_norm
         self._first, self._stages = _stages(model)
         self._sizes = [stage.num_credits for stage in self._stages]
         self.num_classes = self._sizes[-1]
-        self.num_updates = num_updates
-        self._updates = 0
         if isinstance(policy, SharedTDCAPolicy):
-            _check_shared(self._stages, num_updates)
+            _check_perceptron(self._stages[:-1], num_updates)
         else:
             _check_policy(policy, self._sizes)
-        parameters = list(model.parameters())
-        self.optimizer = torch.optim.Adam(parameters, lr=0.01) if optimizer is None else optimizer
+        self._parameters = list(model.parameters())
+        self.optimizer = (
+            torch.optim.Adam(self._parameters, lr=0.01) if optimizer is None else optimizer
+        )
         optimised = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        if not optimised & {id(p) for p in parameters}:
+        if not optimised & {id(p) for p in self._parameters}:
             raise ValueError(
                 "the optimizer has none of the model's parameters; make it with model.parameters()"
             )
@@ -140,15 +146,16 @@ class CreditTrainer:
         passed, outputs = self._forward(inputs)
         probabilities = torch.softmax(outputs, 1)
         # What is not finite shows in the sum.
-        if not probabilities.sum().isfinite():
+        if not isfinite(probabilities.sum()):
             raise ValueError(
                 "the outputs are not finite: inputs hold NaN, or the network has diverged; look at "
                 "the data, or use a smaller learning rate"
             )
-        rows = torch.zeros(len(inputs), 2 * self.num_classes, device=outputs.device)
-        rows[:, : self.num_classes] = probabilities
-        rows.scatter_(1, labels[:, None] + self.num_classes, 1.0)
-        credits = self._actions(rows[None], passed)[0].to(outputs.dtype) * self.credit_scale
+        one_hot = torch.zeros_like(probabilities).scatter_(1, labels[:, None], 1.0)
+        rows = torch.cat([probabilities, one_hot], 1).float()
+        action = self._act(rows[None], [post for _, _, post in passed[:-1]])[0]
+        # An optimiser descends, and the mean over samples is linear in the credits.
+        credits = action.to(outputs.dtype) * (-self.credit_scale / len(inputs))
         *hidden, last = torch.split(credits, self._sizes, 1)
         jacobian = probabilities * (last - (probabilities * last).sum(1, keepdim=True))
         errors = [
@@ -158,21 +165,21 @@ class CreditTrainer:
             )
         ]
         for stage, kept, error in zip(self._stages, passed, [*errors, jacobian], strict=True):
-            _set_gradient(stage.layer, kept[0], error, -1.0 / len(inputs))
+            _set_gradient(stage.layer, kept[0], error)
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+            nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm)
         self.optimizer.step()
-        self._updates += 1
+        self.updates += 1
         return probabilities
 
-    def _actions(self, rows: Tensor, passed: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    def _act(self, rows: Tensor, activities: list[Tensor]) -> Tensor:
+        """The policy's action for observations `(1, B, 2k)` and activities of hidden layers."""
         if not isinstance(self.policy, SharedTDCAPolicy):
             return self.policy.act(rows)
         assert self.num_updates is not None
-        hidden = [post.T[None].to(rows.dtype) for _, _, post in passed[:-1]]
-        done = min(self._updates, self.num_updates - 1) / self.num_updates
-        state = NetworkState(hidden, rows.new_tensor(done), self.num_updates)
-        return self.policy.act_on(rows, None, state)
+        hidden = [activity.T[None].to(rows) for activity in activities]
+        progress = torch.tensor(min(self.updates / self.num_updates, 1.0))
+        return self.policy.act_on(rows, None, NetworkState(hidden, progress, self.num_updates))
 
     def _forward(self, inputs: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
         """Per layer its input, pre-activations and activities; and the model's outputs."""
@@ -182,13 +189,11 @@ class CreditTrainer:
             below = module(below)
         for stage in self._stages:
             pre = _pre_activations(stage.layer, below)
-            # In place it would write over what f′ needs.
-            kept = pre.clone() if getattr(stage.activation, "inplace", False) else pre
-            post = stage.activation(kept)
+            post = _answer(stage.activation, pre)
             passed.append((below, pre, post))
             below = post
             for module in stage.then:
-                below = module(below)
+                below = _answer(module, below)
         return passed, below
 
     def _check_labels(self, labels: Tensor, count: int) -> None:
@@ -206,12 +211,19 @@ class CreditTrainer:
 
 
 def _pre_activations(layer: _Layer, below: Tensor) -> Tensor:
-    """What the layer makes of its input; of Linear layers by the faster product."""
+    """What the layer makes of its input; of large Linear layers by the faster product."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks
-    if type(layer) is not nn.Linear or hooked or below.dim() != 2:
+    is_large = layer.weight.numel() * len(below) >= SMALLEST_PRODUCT
+    if type(layer) is not nn.Linear or hooked or below.dim() != 2 or not is_large:
         return layer(below)  # type: ignore[no-any-return]
     pre = product(below, layer.weight.detach().T)
     return pre if layer.bias is None else pre.add_(layer.bias)
+
+
+def _answer(module: nn.Module, below: Tensor) -> Tensor:
+    """The module's, which in place would write over what f′ needs."""
+    answer: Tensor = module(below.clone() if getattr(module, "inplace", False) else below)
+    return answer
 
 
 def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
@@ -220,15 +232,14 @@ def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
     return _ERRORS[type(stage.activation)](stage.activation, everywhere, pre, post)
 
 
-def _set_gradient(layer: _Layer, below: Tensor, error: Tensor, scale: float) -> None:
-    """What an optimiser that descends makes ΔW = mean_n( xᵀ error ) of."""
+def _set_gradient(layer: _Layer, below: Tensor, error: Tensor) -> None:
+    """Σ_n xᵀ error, where an optimiser looks for it."""
     if isinstance(layer, nn.Linear):
-        error = error * scale
-        layer.weight.grad = product(error.T, below)
-        if layer.bias is not None:
-            layer.bias.grad = error.sum(0)
+        is_large = error.numel() * layer.in_features >= SMALLEST_PRODUCT
+        layer.weight.grad = (product if is_large else torch.mm)(error.T, below)
+        bias = error.sum(0)
     else:
-        _, weight, bias = _aten.convolution_backward(
+        _, layer.weight.grad, bias = _aten.convolution_backward(
             error,
             below,
             layer.weight,
@@ -241,9 +252,8 @@ def _set_gradient(layer: _Layer, below: Tensor, error: Tensor, scale: float) -> 
             layer.groups,
             [False, True, True],
         )
-        layer.weight.grad = weight.mul_(scale)
-        if layer.bias is not None:
-            layer.bias.grad = bias.mul_(scale)
+    if layer.bias is not None:
+        layer.bias.grad = bias
 
 
 def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
@@ -315,22 +325,6 @@ def _check_layer(layer: _Layer) -> None:
         raise ValueError(f'{layer} has padding_mode="{layer.padding_mode}"; use "zeros"')
 
 
-def _check_shared(stages: list[_Stage], num_updates: int | None) -> None:
-    """Whether a network that all neurons share can read this model."""
-    if num_updates is None:
-        raise ValueError(
-            "SharedTDCAPolicy sees how far training is: say how many steps there will be, such as "
-            "num_updates=epochs * len(loader)"
-        )
-    for stage in stages[:-1]:
-        if not isinstance(stage.layer, nn.Linear) or type(stage.activation) is not nn.Tanh:
-            raise ValueError(
-                "SharedTDCAPolicy reads the activities of Linear layers with Tanh; "
-                f"{stage.layer} with {stage.activation} needs another policy, such as "
-                'meta.load("mnist-mlp")'
-            )
-
-
 def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
     """Whether the policy sees as many classes and gives as many credits as the model has."""
     *hidden, classes = sizes
@@ -355,4 +349,22 @@ def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
             f"the policy has credits for {action[1] - classes} hidden neurons (a filter counts as "
             f"one), and the model has {sum(hidden)} ({' + '.join(map(str, hidden)) or 'none'}); "
             "change the hidden layers, or take a policy that was evolved for as many"
+        )
+
+
+def _check_perceptron(hidden: list[_Stage], num_updates: int | None) -> None:
+    """Whether a `SharedTDCAPolicy` is shown what it was made for."""
+    if not hidden:
+        raise ValueError("SharedTDCAPolicy reads hidden layers, and the model has none; add one")
+    for stage in hidden:
+        if not isinstance(stage.layer, nn.Linear) or type(stage.activation) is not nn.Tanh:
+            raise ValueError(
+                "SharedTDCAPolicy reads activities between -1 and 1, one of each neuron: hidden "
+                f"layers must be Linear, each followed by Tanh, not {stage.layer} followed by "
+                f"{stage.activation}; change the model, or take DFAPolicy, which reads none"
+            )
+    if num_updates is None:
+        raise ValueError(
+            "SharedTDCAPolicy sees how far training is: say how many steps you will take, "
+            "num_updates=epochs * len(loader)"
         )

@@ -103,6 +103,7 @@ class SharedTDCAPolicy(TopDownPolicy):
 
     It reads activities and progress, which no observation holds, from the environment: call
     `attach(env)` with the vector environment first, and let it act on what that environment shows.
+    To networks of one's own `CreditTrainer` shows it theirs.
 
     Args:
         observation_space: `(n, 2k)`: outputs and one-hot labels.

@@ -1,10 +1,12 @@
 """What a step of `CreditTrainer` costs beside one of backpropagation.
 
-    python -m benchmarks.credit_trainer            # from the repository's root, half a minute
+    python -m benchmarks.credit_trainer            # from the repository's root, a minute
     python -m benchmarks.credit_trainer --quick
 
 The same network of PyTorch's layers, batch, Adam and gradient clip; credits of the zoo's
-`mnist-pgpe`, backpropagation of the cross-entropy. CPU seconds of one thread, in turns.
+`mnist-pgpe`, a perceptron, and `traveller`, the network that all neurons share; backpropagation of
+the cross-entropy by autograd. CPU seconds of one thread, in turns. Where processors have AVX-512
+the trainer takes large products from oneDNN (`credit_envs.networks.onednn`), and autograd its own.
 """
 
 import argparse
@@ -21,7 +23,8 @@ from credit_envs.datasets import load as load_dataset
 from meta import load
 from meta.command_line import Parser, positive
 
-HEADER = ("batch", "credits, steps/s", "backpropagation, steps/s", "costs")
+NETWORKS = ("mnist-pgpe", "traveller")
+HEADER = ("batch", "credits of", "credits, steps/s", "backpropagation, steps/s", "costs")
 
 
 def main() -> None:
@@ -41,16 +44,19 @@ def main() -> None:
     for batch in (100, 1000):
         images = torch.tensor(dataset.x_train[:batch]).float() / 255
         labels = torch.tensor(dataset.y_train[:batch])
-        credits, backprop = race(images, labels, repeats)
-        ratio = statistics.median(backprop) / statistics.median(credits)
-        lines.append([str(batch), spread(credits), spread(backprop), f"{ratio:.2f}"])
+        for name in NETWORKS:
+            credits, backprop = race(name, images, labels, repeats)
+            ratio = statistics.median(backprop) / statistics.median(credits)
+            lines.append([str(batch), name, spread(credits), spread(backprop), f"{ratio:.2f}"])
     print(f"\nmedian [lowest, highest] of {repeats}\n\n{markdown(HEADER, lines)}")
 
 
-def race(images: Tensor, labels: Tensor, repeats: int) -> tuple[list[float], list[float]]:
-    """Steps per second of both, in turns."""
+def race(
+    name: str, images: Tensor, labels: Tensor, repeats: int
+) -> tuple[list[float], list[float]]:
+    """Steps per second of both, in turns, with credits of a network of the zoo."""
     steps = max(10, 20_000 // len(images))
-    trainer = CreditTrainer(network(), load("mnist-pgpe"))
+    trainer = CreditTrainer(network(), load(name), num_updates=(repeats + 1) * steps)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 

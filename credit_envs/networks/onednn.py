@@ -23,10 +23,12 @@ _AVAILABLE = (
 
 _LARGEST_PART = 2**17
 """Elements of a part: 512 KiB."""
+_SMALLEST_LAYER = 2**13
+"""Elements of a layer for which the start of oneDNN, some 30 µs between other work, pays."""
 _LARGEST_LAYER = 2**21
 """Elements of a layer that has memory of its own: 8 MiB."""
-_SMALLEST_OF_BATCH = 2**21
-"""Multiplications in a product of a batch for which the start of oneDNN, some 15 µs, pays."""
+SMALLEST_PRODUCT = 2**21
+"""Multiplications in a product for which the start of oneDNN, some 15 µs, pays."""
 _SMALLEST_INNER = 32
 """Inner size from which a product of its own pays, though the sum passes over memory once more."""
 
@@ -43,7 +45,7 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     if not _suits(a, b):
         return torch.matmul(a, b, out=out)
     if a.dim() == 3:
-        if a[0].numel() * b.shape[2] < _SMALLEST_OF_BATCH:
+        if a[0].numel() * b.shape[2] < SMALLEST_PRODUCT:
             return torch.bmm(a, b, out=out)
         each = [product(left, right) for left, right in zip(a, b, strict=True)]
         return torch.stack(each, out=out)
@@ -93,6 +95,8 @@ def tanh_layer(bias: Tensor, weight: Tensor, x: Tensor, layer: int) -> Tensor:
             with the same one.
     """
     shape = (*weight.shape[:2], x.shape[2])
+    if prod(shape) < _SMALLEST_LAYER:
+        return torch.tanh(torch.baddbmm(bias, weight, x))
     if not _suits(bias, weight, x) or prod(shape) > _LARGEST_LAYER:
         return tanh(torch.baddbmm(bias, weight, x))
     # In oneDNN's own memory: nothing is copied.

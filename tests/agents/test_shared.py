@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from agents import CreditTrainer, DFAPolicy, NetworkState, SharedTDCAPolicy
+from agents import DFAPolicy, NetworkState, SharedTDCAPolicy
 from credit_envs.networks import MLPBatch
 
 CLASSES, UNITS, SAMPLES = 4, (6, 5), 7
@@ -156,10 +156,3 @@ def test_refuses_other_networks(env_id, kwargs):
 def test_refuses_other_spaces():
     with pytest.raises(ValueError, match="row per sample"):
         SharedTDCAPolicy(Box(0, 1, (4,)), Box(-1, 1, (4,)))
-
-
-def test_a_network_of_ones_own_has_no_environment_to_read():
-    model = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 4))
-    policy = SharedTDCAPolicy(*spaces(units=(6,)))
-    with pytest.raises(ValueError, match="SharedTDCAPolicy reads its networks from an environment"):
-        CreditTrainer(model, policy)

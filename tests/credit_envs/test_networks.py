@@ -104,9 +104,10 @@ def test_tanh_is_exact_to_the_last_digit(shape: tuple[int, ...]) -> None:
         assert (padded[..., -1] == 7.0).all()
 
 
-def test_tanh_layers_of_equal_size_do_not_share_memory() -> None:
+@pytest.mark.parametrize("samples", [50, 1000], ids=["PyTorch", "oneDNN"])
+def test_tanh_layers_of_equal_size_do_not_share_memory(samples: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(2, 6, n, generator=generator) for n in (50, 6))
+    x, weight = (torch.randn(2, 6, n, generator=generator) for n in (samples, 6))
     bias = torch.randn(2, 6, 1, generator=generator)
     below = tanh_layer(bias, weight, x, 0)
     above = tanh_layer(bias, weight, below, 1)
