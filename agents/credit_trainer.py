@@ -78,7 +78,8 @@ class CreditTrainer:
         optimizer: of the model's parameters; None: `torch.optim.Adam` at the rate 0.01. Schedules
             of `torch.optim.lr_scheduler` work with it.
         num_updates: steps that will be taken in all, epochs · batches. `SharedTDCAPolicy` needs it,
-            for it sees how far training is: at its end, if more are taken. Others do not look.
+            for it sees how far training is; to it, steps beyond are all the last one. Others do not
+            look.
         credit_scale: the environment's in which the policy learned.
         max_grad_norm: the change that goes to the optimiser is scaled down to this norm; None
             switches that off. The environments have 1.
@@ -178,7 +179,7 @@ class CreditTrainer:
             return self.policy.act(rows)
         assert self.num_updates is not None
         hidden = [activity.T[None].to(rows) for activity in activities]
-        progress = torch.tensor(min(self.updates / self.num_updates, 1.0))
+        progress = torch.tensor(min(self.updates, self.num_updates - 1) / self.num_updates)
         return self.policy.act_on(rows, None, NetworkState(hidden, progress, self.num_updates))
 
     def _forward(self, inputs: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
@@ -235,7 +236,7 @@ def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
 def _set_gradient(layer: _Layer, below: Tensor, error: Tensor) -> None:
     """Σ_n xᵀ error, where an optimiser looks for it."""
     if isinstance(layer, nn.Linear):
-        is_large = error.numel() * layer.in_features >= SMALLEST_PRODUCT
+        is_large = layer.weight.numel() * len(below) >= SMALLEST_PRODUCT
         layer.weight.grad = (product if is_large else torch.mm)(error.T, below)
         bias = error.sum(0)
     else:

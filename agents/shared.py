@@ -192,7 +192,8 @@ class SharedTDCAPolicy(TopDownPolicy):
         matrices = self._projections(outputs, state)
         hidden = []
         for layer, activity in enumerate(state.hidden):
-            _, weights, terms = self.network.weights(context.of(activity), beta)
+            # Outputs have the context of the last layer.
+            above, weights, terms = self.network.weights(context.of(activity), beta)
             signal = (
                 (1 + weights[:, 0]) * error
                 + 3.0 * weights[:, 1] * _through_softmax(outputs, error)
@@ -203,8 +204,7 @@ class SharedTDCAPolicy(TopDownPolicy):
             projected = torch.matmul(feedback.T, signal)
             own, given = torch.matmul(groups.T, labels), torch.matmul(groups.T, outputs)
             hidden.append(_neuron_terms(terms, projected, activity, own, given))
-        weights, _, _ = self.network.weights(context.of(state.hidden[-1]), beta)
-        credits = torch.cat([*hidden, _output_terms(weights, outputs, labels)], dim=1)
+        credits = torch.cat([*hidden, _output_terms(above, outputs, labels)], dim=1)
         return credits.transpose(1, 2) / self.credit_scale
 
     def _projections(self, like: Tensor, state: NetworkState) -> tuple[list[Tensor], list[Tensor]]:

@@ -214,7 +214,7 @@ def test_the_shared_network_sees_how_far_training_is(monkeypatch: pytest.MonkeyP
         trainer.updates = updates
         trainer.step(inputs, labels)
         assert trainer.updates == updates + 1
-    assert [float(state.progress) for state in seen] == [0, 0.25, 0.75, 1, 1]
+    assert [float(state.progress) for state in seen] == [0, 0.25, 0.75, 0.75, 0.75]
     assert {state.num_updates for state in seen} == {4}
     assert [tuple(a.shape) for a in seen[0].hidden] == [(1, 6, 7), (1, 5, 7)]
     torch.testing.assert_close(seen[0].hidden[0][0].T, first.float())
