@@ -5,8 +5,8 @@ the outer loop never met, mean ± standard deviation over seeds of the outer loo
 is the control in which every agent gets the mean of all agents' credits: what it reaches takes no
 adaptation, only a drift that is good for all. Where the motor may be reversed, the network of the
 recipe sees the products of action and change of state too; "state, action and reward alone" is one
-that sees no more than the paper's. It is meta-trained for longer, where credits are twice as large
-and parameters lose 0.3 of themselves with every update.
+that sees no more than the paper's. It is the best of eight starts and meta-trained for longer,
+where credits are twice as large and parameters lose 0.3 of themselves with every update.
 
 Learners are Stable-Baselines3's, scored without exploration over 100 episodes. In "a life" they
 have as many environment steps as a life has at most, with the best of some settings, chosen by
