@@ -214,11 +214,15 @@ class CreditTrainer:
 def _pre_activations(layer: _Layer, below: Tensor) -> Tensor:
     """What the layer makes of its input; of large Linear layers by the faster product."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks
-    is_large = layer.weight.numel() * len(below) >= SMALLEST_PRODUCT
-    if type(layer) is not nn.Linear or hooked or below.dim() != 2 or not is_large:
+    if type(layer) is not nn.Linear or hooked or below.dim() != 2 or not _is_large(layer, below):
         return layer(below)  # type: ignore[no-any-return]
     pre = product(below, layer.weight.detach().T)
     return pre if layer.bias is None else pre.add_(layer.bias)
+
+
+def _is_large(layer: _Layer, below: Tensor) -> bool:
+    """Whether products of its weights' size, forwards and of the gradient, are worth oneDNN's."""
+    return layer.weight.numel() * len(below) >= SMALLEST_PRODUCT
 
 
 def _answer(module: nn.Module, below: Tensor) -> Tensor:
@@ -236,8 +240,7 @@ def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
 def _set_gradient(layer: _Layer, below: Tensor, error: Tensor) -> None:
     """Σ_n xᵀ error, where an optimiser looks for it."""
     if isinstance(layer, nn.Linear):
-        is_large = layer.weight.numel() * len(below) >= SMALLEST_PRODUCT
-        layer.weight.grad = (product if is_large else torch.mm)(error.T, below)
+        layer.weight.grad = (product if _is_large(layer, below) else torch.mm)(error.T, below)
         bias = error.sum(0)
     else:
         _, layer.weight.grad, bias = _aten.convolution_backward(

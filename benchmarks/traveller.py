@@ -183,10 +183,9 @@ def known_job(row: str, place: Place, quick: bool) -> Job:
     return classifiers.job(row, Setting(dataset, place.num_samples, place.num_updates), quick)
 
 
-def start_job(place: Place, quick: bool) -> Job:
-    """The cell of the network that meta-training starts from."""
-    policy = SharedTDCAPolicy(*spaces(place.env_id, place.kwargs))
-    return _job(BEFORE, BEFORE, place, _scored(place), [0.0] * len(policy.beta), quick)
+def start_job(place: Place, beta: Sequence[float], quick: bool) -> Job:
+    """The cell of the network that meta-training starts from, with these parameters."""
+    return _job(BEFORE, BEFORE, place, _scored(place), beta, quick)
 
 
 def travelled_job(row: str, place: Place, seed: int, beta: Sequence[float], quick: bool) -> Job:
@@ -325,9 +324,9 @@ def main() -> int:
         file.fill(networks, arguments.workers)
         jobs = [
             job
-            for (dataset, _), place in places(columns, datasets).items()
+            for place in places(columns, datasets).values()
             for row in rows
-            for job in _jobs(file, row, dataset, place, quick)
+            for job in _jobs(row, place, _betas(file, row, place, quick), quick)
         ]
         jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
         file.fill([job for job in jobs if job.compute is accuracy], arguments.workers)
@@ -363,14 +362,23 @@ def needed(rows: Sequence[str], datasets: Sequence[str]) -> list[str | None]:
     return found
 
 
-def _jobs(file: ResultsFile, row: str, dataset: str, place: Place, quick: bool) -> list[Job]:
-    """What an entry of the table is made of, whose networks there must be."""
+def _betas(file: ResultsFile, row: str, place: Place, quick: bool) -> list[Sequence[float]]:
+    """Parameters of a row's networks, which there must be."""
+    if row in KNOWN:
+        return []
+    if row == BEFORE:
+        policy = SharedTDCAPolicy(*spaces(place.env_id, place.kwargs))
+        return [[0.0] * len(policy.beta)]
+    left_out = place.dataset if row in LEFT_OUT else None
+    return [file.cells[network_job(left_out, seed, quick).key]["beta"] for seed in seeds(quick)]
+
+
+def _jobs(row: str, place: Place, betas: Sequence[Sequence[float]], quick: bool) -> list[Job]:
+    """What an entry of the table is made of."""
     if row in KNOWN:
         return [known_job(row, place, quick)]
     if row == BEFORE:
-        return [start_job(place, quick)]
-    left_out = dataset if row in LEFT_OUT else None
-    betas = [file.cells[network_job(left_out, seed, quick).key]["beta"] for seed in seeds(quick)]
+        return [start_job(place, betas[0], quick)]
     return [
         travelled_job(row, place, seed, beta, quick)
         for seed, beta in zip(seeds(quick), betas, strict=True)
@@ -402,8 +410,8 @@ def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
             lines.append([f"{dataset}, {LINES.get(row, row)}", *texts])
     note = (
         "Train / test accuracy in %, mean ± standard deviation over lives, of travellers those of "
-        "all three networks. Digits: 500 images in "
-        "the first column. CIFAR-10: the first 1,000 test images."
+        "all three networks. Digits: 500 images in the first column, 40 lives. CIFAR-10: the first "
+        "1,000 test images."
     )
     return f"{markdown(['', *COLUMNS], lines)}\n\n{note} Made by {makers(used)}."
 
@@ -412,11 +420,8 @@ def _keys(row: str, place: Place | None, quick: bool) -> list[str]:
     """Of the cells that an entry pools."""
     if place is None:
         return []
-    if row in KNOWN:
-        return [known_job(row, place, quick).key]
-    if row == BEFORE:
-        return [start_job(place, quick).key]
-    return [travelled_job(row, place, seed, [], quick).key for seed in seeds(quick)]
+    # A cell's key does not tell its network's parameters.
+    return [job.key for job in _jobs(row, place, [[] for _ in seeds(quick)], quick)]
 
 
 def _pooled(cells: Sequence[Cell], part: str) -> str:

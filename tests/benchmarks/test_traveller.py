@@ -32,7 +32,7 @@ def test_every_cell_has_a_key_of_its_own_and_its_settings_are_json():
     found = places(list(traveller.COLUMNS), list(DATASETS))
     assert ("Digits", "10,000 / 50") not in found
     jobs = [known_job(row, place, quick=False) for place in found.values() for row in KNOWN]
-    jobs += [start_job(place, quick=False) for place in found.values()]
+    jobs += [start_job(place, [0.0], quick=False) for place in found.values()]
     jobs += [
         travelled_job(row, place, seed, [0.0], quick=False)
         for place in found.values()
