@@ -43,7 +43,7 @@ from meta.command_line import Parser, positive
 from meta.report import NUM_SUBSETS, fresh_lives, tuning_lives
 from meta.runs import Checkpoint
 from meta.tuning import Tuned, tune, validated
-from meta.unroll import Unroll, _forward
+from meta.unroll import Unroll
 
 NAME = "learned_backprop"
 NETWORK = "mnist-mlp"
@@ -157,8 +157,8 @@ class BackpropUnroll(Unroll):
         learning_rate: Tensor,
         state: Sequence[Tensor],
     ) -> list[Tensor]:
-        weights = list(state[: len(self._units)])
-        hidden, log_probabilities = _forward(weights, inputs)
+        weights = list(state[: self._num_layers])
+        hidden, log_probabilities = self._forward(weights, inputs)
         errors = [labels - log_probabilities.exp()]
         for weight, post in zip(reversed(weights[1:]), reversed(hidden), strict=True):
             credit = torch.bmm(weight[:, :, :-1].transpose(1, 2), errors[0])

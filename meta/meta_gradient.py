@@ -52,8 +52,8 @@ class MetaGradient(OuterLoop):
 
     Args:
         policy: `TDCAPolicy`, its name, or another `TopDownPolicy` that autograd can follow.
-        env: id of a classification environment with `architecture="mlp"` and `credit="neurons"`,
-            or of several, in all of which the network teaches.
+        env: id of a classification environment, or of several, in all of which the network teaches;
+            not with `architecture="residual"` or `credit="parameters"`.
         env_kwargs: keyword arguments of the environment; for several ids the same for all, or a
             sequence with those of each.
         policy_kwargs: keyword arguments of the policy.
@@ -164,12 +164,15 @@ class MetaGradient(OuterLoop):
         assert self.seed is not None
         device = {} if str(self.device) == "cpu" else {"device": str(self.device)}
         envs = [
-            _perceptrons(env_id, {**device, **kwargs})
+            _followable(env_id, {**device, **kwargs})
             for env_id, kwargs in zip(self.env_ids, self.env_kwargs, strict=True)
         ]
         check_columns(self.policy_class, self.env_ids, envs)
         self._take_spaces(envs[0])
         self.policy = self._make_policy(envs[0])
+        for env in envs:
+            # Some refuse networks that they cannot read.
+            self.policy.attach(env)
         self._unrolls = [self._unroll(env) for env in envs]
         # The inner learning rate is the environment's times exp of this.
         self.log_rate_factor = nn.Parameter(torch.zeros((), device=self.policy.beta.device))
@@ -297,7 +300,7 @@ class MetaGradient(OuterLoop):
         return ["policy", "optimizer"], ["log_rate_factor"]
 
 
-def _perceptrons(env_id: str, env_kwargs: Mapping[str, Any]) -> CreditAssignVectorEnv:
+def _followable(env_id: str, env_kwargs: Mapping[str, Any]) -> CreditAssignVectorEnv:
     """A classification environment that autograd can follow.
 
     Raises:
@@ -307,13 +310,13 @@ def _perceptrons(env_id: str, env_kwargs: Mapping[str, Any]) -> CreditAssignVect
     task = env.task if isinstance(env, CreditAssignVectorEnv) else None
     if isinstance(task, ClassificationTask):
         settings = task.settings
-        if settings.architecture == "mlp" and settings.credit == "neurons":
+        if settings.architecture != "residual" and settings.credit != "parameters":
             assert isinstance(env, CreditAssignVectorEnv)
             return env
         kind = f'architecture="{settings.architecture}" and credit="{settings.credit}"'
     else:
         kind = "another task"
     raise ValueError(
-        "meta-gradients go through the updates of image classifiers with "
-        f'architecture="mlp" and credit="neurons"; {env_id} has {kind}: use PGPE there'
+        'meta-gradients go through the updates of image classifiers with architecture="mlp" or '
+        f'"cnn" and credit="neurons" or "groups"; {env_id} has {kind}: use PGPE there'
     )

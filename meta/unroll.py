@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
 from agents import NetworkState
-from credit_envs.networks import Inputs, OwnInputs, SharedInputs
+from credit_envs.networks import Inputs, OwnInputs, SharedInputs, SharedPatches
 from credit_envs.networks.onednn import tanh
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import Life
@@ -31,7 +31,7 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class Unroll:
-    """Trains L perceptrons, each in a life of its own, within autograd's graph.
+    """Trains L networks, each in a life of its own, within autograd's graph.
 
     One update, with credits c of the top-down network for the forward pass before it, is
 
@@ -44,7 +44,8 @@ class Unroll:
     `recompute=True` by weights and moments alone; activities are then computed twice.
 
     Args:
-        task: a classification task of perceptrons with a credit for each neuron.
+        task: a classification task of perceptrons or convolutional networks with a credit for each
+            neuron or group of neurons.
         act: the top-down network.
         num_updates: M.
         credit_scale: credits are actions times this.
@@ -78,7 +79,7 @@ class Unroll:
         self._recompute = recompute
         self._smoothing = smoothing
         self._calibrated = calibrated
-        self._units = [*task.settings.hidden_sizes, task.num_classes]
+        self._num_layers = len(task.network.weights)
 
     def losses(
         self,
@@ -116,7 +117,7 @@ class Unroll:
                 state = self._update(*given)
         weights = state[: len(weights)]
         if not len(lives[0].held_out):
-            return self._loss(_forward(weights, inputs)[1], labels)
+            return self._loss(self._forward(weights, inputs)[1], labels)
         return self._held_out_losses(lives, [inputs.natural(weights[0]), *weights[1:]])
 
     def _initial(self, lives: Sequence[Life], beta: Tensor) -> list[Tensor]:
@@ -127,7 +128,10 @@ class Unroll:
         """What the lives train on: inputs, and one-hot labels `(L, classes, n)`."""
         if len(indices) > 1:
             return self._own(indices)
-        inputs = SharedInputs(self._task.standardise(self._task.dataset.x_train[indices[0]]))
+        samples = self._task.standardise(self._task.dataset.x_train[indices[0]])
+        if self._task.settings.architecture == "cnn":
+            return SharedPatches(samples), self._labels(indices)
+        inputs = SharedInputs(samples)
         return inputs, self._labels([indices[0][inputs.sample_order.cpu().numpy()]])
 
     def _own(self, indices: Sequence[Any]) -> tuple[OwnInputs, Tensor]:
@@ -148,7 +152,21 @@ class Unroll:
 
     def _held_out_losses(self, lives: Sequence[Life], weights: Sequence[Tensor]) -> Tensor:
         inputs, labels = self._own([life.held_out for life in lives])
-        return self._loss(_forward(weights, inputs)[1], labels)
+        return self._loss(self._forward(weights, inputs)[1], labels)
+
+    def _forward(self, weights: Sequence[Tensor], inputs: Inputs) -> tuple[list[Tensor], Tensor]:
+        """Activities of the hidden layers and log-probabilities, each `(L, units, n)`.
+
+        A convolution has a unit for each position of a filter.
+        """
+        pre: Tensor = _apply(_Product, weights[0], inputs)
+        pre = pre.reshape(len(pre), -1, inputs.num_samples // self._task.columns_per_image)
+        hidden = []
+        for weight in weights[1:]:
+            post: Tensor = _apply(_Tanh, pre)
+            hidden.append(post)
+            pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], post)
+        return hidden, torch.log_softmax(pre, dim=1)
 
     def _loss(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
         if self._calibrated:
@@ -166,15 +184,15 @@ class Unroll:
         state: Sequence[Tensor],
     ) -> list[Tensor]:
         """Weights and moments after update `number` of `num_updates`, counted from 1."""
-        weights = list(state[: len(self._units)])
-        hidden, log_probabilities = _forward(weights, inputs)
+        weights = list(state[: self._num_layers])
+        hidden, log_probabilities = self._forward(weights, inputs)
         probabilities = log_probabilities.exp()
         observation = torch.cat([probabilities, labels], dim=1).transpose(1, 2)
         progress = beta.new_tensor((number - 1) / num_updates)
         seen = NetworkState(hidden, progress, num_updates)
-        action = self._act(observation, beta, seen).transpose(1, 2)
-        *credits, output_credit = torch.split(action, self._units, dim=1)
-        errors = [credit * (1 - post**2) for credit, post in zip(credits, hidden, strict=True)]
+        action = self._act(observation, beta, seen)
+        *credits, output_credit = self._task.neuron_credits(action)
+        errors = [_gated(credit, post) for credit, post in zip(credits, hidden, strict=True)]
         expected = (probabilities * output_credit).sum(1, keepdim=True)
         errors.append(probabilities * (output_credit - expected))
         gradients = self._gradients(inputs, hidden, errors)
@@ -184,8 +202,10 @@ class Unroll:
         self, inputs: Inputs, hidden: Sequence[Tensor], errors: Sequence[Tensor]
     ) -> list[Tensor]:
         """Hebbian gradients, clipped; shaped like the weights."""
-        scale = self._credit_scale / inputs.num_samples
-        first: Tensor = _apply(_Gradient, errors[0], inputs, scale)
+        scale = self._credit_scale / errors[-1].shape[2]
+        # Each position of a filter is a sample to it.
+        error = errors[0].reshape(len(errors[0]), -1, inputs.num_samples)
+        first: Tensor = _apply(_Gradient, error, inputs, scale)
         gradients = [first]
         for error, below in zip(errors[1:], hidden, strict=True):
             products = [torch.bmm(error, below.transpose(1, 2)), error.sum(2, keepdim=True)]
@@ -224,15 +244,11 @@ class Unroll:
         return new + (list(gradients) if moments else [])
 
 
-def _forward(weights: Sequence[Tensor], inputs: Inputs) -> tuple[list[Tensor], Tensor]:
-    """Activities of the hidden layers and log-probabilities, each `(L, units, n)`."""
-    pre: Tensor = _apply(_Product, weights[0], inputs)
-    hidden = []
-    for weight in weights[1:]:
-        post: Tensor = _apply(_Tanh, pre)
-        hidden.append(post)
-        pre = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], post)
-    return hidden, torch.log_softmax(pre, dim=1)
+def _gated(credit: Tensor, post: Tensor) -> Tensor:
+    """Local errors c ⊙ f′, `(L, units, n)`; a filter's credit holds at all its positions."""
+    positions = post.shape[1] // credit.shape[1]
+    everywhere = credit if positions == 1 else credit.repeat_interleave(positions, dim=1)
+    return everywhere * (1 - post**2)
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:

@@ -87,6 +87,9 @@ class ClassificationTask(Task):
 
     Raises:
         ValueError: more samples asked for than there are, or groups that do not tile a layer.
+
+    Attributes:
+        columns_per_image: 1, or with a convolution the number of its positions.
     """
 
     lives_together = False
@@ -112,7 +115,7 @@ class ClassificationTask(Task):
         )
 
         # Of a single image: a convolution sees its patches, each in a column.
-        self._num_inputs, self._columns_per_image = self.standardise(dataset.x_train[:1]).shape
+        self._num_inputs, self.columns_per_image = self.standardise(dataset.x_train[:1]).shape
         self._layers = (*settings.hidden_sizes, self.num_classes)
         n = settings.num_samples
         # Outputs above one-hot labels.
@@ -192,7 +195,7 @@ class ClassificationTask(Task):
         if not isinstance(inputs, OwnInputs):
             if len(which) < self.num_networks:
                 raise RuntimeError("networks on shared data start together: reset all of them")
-            columns = self._columns_per_image * self.settings.num_samples
+            columns = self.columns_per_image * self.settings.num_samples
             inputs = OwnInputs(self.num_networks, self._num_inputs, columns, self._answers)
             self._take(inputs)
             self._shared_life = None
@@ -366,6 +369,16 @@ class ClassificationTask(Task):
     def forward_weights(self) -> list[Tensor]:
         """Weights without biases of each layer but the first, `(P, units, units below)`; views."""
         return forward_weights(self.network.weights)
+
+    def neuron_credits(self, action: Tensor) -> list[Tensor]:
+        """Credits of each layer's neurons, `(P, units, n)`: those of groups are spread to them.
+
+        Raises:
+            ValueError: credits are of parameters.
+        """
+        if not isinstance(self._credits, NeuronCredits):
+            raise ValueError('neurons have no credits with credit="parameters"')
+        return self._credits.spread(action)
 
     def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Credits of the hidden layers, by feedback from layer to layer.

@@ -77,14 +77,17 @@ class NeuronCredits(Credits):
     def gradients(  # noqa: D102
         self, network: Network, inputs: Inputs, action: Tensor, scale: float
     ) -> Sequence[Tensor]:
+        return network.local_gradients(inputs, self.spread(action), scale)
+
+    def spread(self, action: Tensor) -> list[Tensor]:
+        """Credits of each layer's neurons, `(P, units, n)`, of actions `(P, n, credits)`."""
         # Backpropagation gives a convolution more credits than one per filter.
         first = action.shape[2] - sum(self._sizes[1:])
         credits = torch.split(action.transpose(1, 2), [first, *self._sizes[1:]], dim=1)
-        spread = [
+        return [
             credit if kernel is None else torch.matmul(kernel, credit)
             for credit, kernel in zip(credits, self._kernels, strict=True)
         ]
-        return network.local_gradients(inputs, spread, scale)
 
 
 class ParameterCredits(Credits):

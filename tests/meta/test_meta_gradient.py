@@ -194,8 +194,7 @@ def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
         ({"smoothing": 0.0}, "smoothing"),
         ({"chunk_size": 0}, "chunk_size"),
         ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),
-        ({"inner": {"credit": "groups", "credit_groups": 3}}, 'credit="groups": use PGPE'),
-        ({"inner": {"architecture": "cnn", "hidden_sizes": (2, 8)}}, 'architecture="cnn"'),
+        ({"inner": {"architecture": "residual", "hidden_sizes": (8, 8)}}, '="residual" and'),
     ],
 )
 def test_refusals(kwargs, message):
@@ -208,3 +207,6 @@ def test_refuses_other_tasks_and_policies():
         MetaGradient("TDCAPolicy", "CreditAssign-Gaussian-v0")
     with pytest.raises(ValueError, match="by its id"):
         MetaGradient("TDCAPolicy", object())
+    for inner in ({"credit": "groups"}, {"architecture": "cnn", "hidden_sizes": (2, 8)}):
+        with pytest.raises(ValueError, match="whose activities it reads"):
+            MetaGradient(SharedTDCAPolicy, DIGITS, {"hidden_sizes": (20,), **inner})

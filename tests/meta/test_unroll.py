@@ -20,7 +20,8 @@ UPDATES, SCALE = 6, 10.0
 
 
 def small_task(lives: int, **settings) -> ClassificationTask:
-    dataset = Dataset("MadeUp", *made_up_images((6,)), 3, "made up")
+    shape = (2, 9, 7) if settings.get("architecture") == "cnn" else (6,)
+    dataset = Dataset("MadeUp", *made_up_images(shape), 3, "made up")
     chosen = {
         "num_samples": 20,
         "hidden_sizes": (5,),
@@ -69,6 +70,8 @@ def rates_of(task: ClassificationTask, lives: int) -> torch.Tensor:
         {"init": "kaiming", "hidden_sizes": (5, 4), "weight_decay": 0.1},
         {"max_grad_norm": None},
         {"max_grad_norm": 0.1, "init": "kaiming"},
+        {"credit": "groups", "credit_groups": 2, "hidden_sizes": (6, 4), "init": "kaiming"},
+        {"architecture": "cnn", "hidden_sizes": (2, 5), "init": "kaiming"},
     ],
 )
 def test_losses_are_the_environments(optimizer, lives, settings):
@@ -124,7 +127,21 @@ def test_losses_are_the_environments_in_single_precision(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
-@pytest.mark.parametrize("settings", [{}, {"init": "kaiming", "hidden_sizes": (5, 4)}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"init": "kaiming", "hidden_sizes": (5, 4)},
+        {"architecture": "cnn", "hidden_sizes": (2, 4), "init": "kaiming"},
+        {
+            "architecture": "cnn",
+            "hidden_sizes": (2, 4),
+            "credit": "groups",
+            "credit_groups": 2,
+            "init": "kaiming",
+        },
+    ],
+)
 def test_gradients_are_finite_differences(optimizer, settings, monkeypatch):
     task = small_task(2, optimizer=optimizer, weight_decay=0.1, **settings)
     policy, beta = teachers(task, 2)
