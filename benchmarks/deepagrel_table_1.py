@@ -24,6 +24,7 @@ examples:
   python -m benchmarks.deepagrel_table_1 --quick                # two minutes on two cores
   python -m benchmarks.deepagrel_table_1 --only "MNIST Full"    # two hours
   python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1
+  python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1 --epochs 20
   python -m benchmarks.deepagrel_table_1 --only "MNIST Full" --methods "DeepAGREL, tuned" FA DFA
 """
 HEADER = (
@@ -68,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(NAME, work)
 
 
-def render(file: ResultsFile, extent: Extent) -> str:
-    """The table in Markdown, with what made it."""
+def render(file: ResultsFile, extent: Extent, networks: Sequence[Network] | None = None) -> str:
+    """The table in Markdown, with what made it; of all networks unless told which."""
     lines, used = [], []
-    for network in NETWORKS:
+    for network in networks or NETWORKS:
         for method in deepagrel.METHODS:
             cells = deepagrel.cells(file, network, method, extent)
             if cells or method in network.paper:

@@ -48,6 +48,8 @@ FIGURES = {
     "figure_s2": "Figure S2: convergence of the bottom-up network",
     "figure_s3": "Figure S3: the loss in the plane of two trajectories",
 }
+SHORT = deepagrel.Extent(seeds=1, epochs=20)
+"""As far as a network learned that takes hours to its stopping point."""
 DEEPAGREL_FIGURES = {"deepagrel_figure_3": "Figure 3: right answers in learning"}
 DEEPAGREL_HEAD = """\
 # The evidence of the DeepAGREL paper, as found here
@@ -151,9 +153,13 @@ def tdca() -> str:
 
 def deep_agrel() -> str:
     """The page on DeepAGREL, in Markdown."""
-    table, extent = deepagrel_table_1, deepagrel.Extent()
+    table, file = deepagrel_table_1, ResultsFile(deepagrel.FILE)
     parts = [DEEPAGREL_HEAD, *section("Table 1: accuracy and epochs", table.NAME, table.__doc__)]
-    parts.append(f"{table.render(ResultsFile(deepagrel.FILE), extent)}\n")
+    parts.append(f"{table.render(file, deepagrel.Extent())}\n")
+    short = f'{table.NAME} --only "CIFAR10 Conv" --seeds 1 --epochs {SHORT.epochs}'
+    parts += section(f"CIFAR-10, the first {SHORT.epochs} epochs", short, None)
+    shown = [network for network in deepagrel.NETWORKS if network.name == "CIFAR10 Conv"]
+    parts.append(f"{table.render(file, SHORT, shown)}\n")
     parts += [figure(name, title) for name, title in DEEPAGREL_FIGURES.items() if is_drawn(name)]
     skipping, delayed = deepagrel_skipping, delayed_reward
     parts += section("Learning only from surprise", skipping.NAME, skipping.__doc__)
