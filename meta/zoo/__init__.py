@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from agents import SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from credit_envs.checks import nearest
@@ -110,7 +110,8 @@ def keep(name: str, model: OuterLoop, results: Mapping[str, Any], folder: Path =
         "results": results,
     }
     with atomic_path(folder / f"{name}.safetensors") as unfinished:
-        save_file(model.policy.state_dict(), unfinished)
+        # `save_file` would make a file that only its owner may read.
+        unfinished.write_bytes(save(model.policy.state_dict()))
     with atomic_path(folder / f"{name}.json") as unfinished:
         unfinished.write_text(json.dumps(description, indent=2) + "\n")
 

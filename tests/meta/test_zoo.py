@@ -73,7 +73,8 @@ def test_images_are_learned_as_the_card_says(name, env_id):
         there = "nothing"
     if there != results["dataset"]:
         pytest.skip(f"needs {results['dataset']}: set CREDIT_ENVS_DATA")
-    kwargs = {"optimizer": trained.get("optimizer", "adam")}
+    network = ("optimizer", "architecture", "hidden_sizes", "init", "credit", "credit_groups")
+    kwargs = {name: trained[name] for name in network if name in trained}
     fresh = (trained["train_range"][1], 1.0)
     tuned = Tuned(row["learning_rate"], row.get("weight_decay", 0.0))
     seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
@@ -96,6 +97,8 @@ def test_a_finished_run_goes_into_the_zoo(tmp_path, monkeypatch):
     policy = load("fresh")
     assert isinstance(policy, TDCAPolicy)
     assert zoo.names() == ["fresh"]
+    modes = {(tmp_path / f"fresh.{end}").stat().st_mode for end in ("json", "safetensors")}
+    assert len(modes) == 1
     (folder / "results.json").unlink()
     with pytest.raises(ValueError, match="--resume"):
         zoo.add(Run.open(folder), "again", tmp_path)
