@@ -1,5 +1,6 @@
 """Every registered environment: contracts of Gymnasium and SB3; lives, rewards, divergence."""
 
+import copy
 import json
 import pickle
 import subprocess
@@ -214,6 +215,19 @@ def test_tensors_agree_with_numpy(make_vec, env_id):
             assert not step.terminated
             assert_equal(env.loss, reference.loss)
         assert env.step_tensors(torch.zeros(env.action_space.shape)).terminated
+
+
+@every_id
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_go_on_alike(make_vec, env_id, copied):
+    env = make_vec(env_id, 2)
+    env.reset(seed=3)
+    actions = actions_for(env, 2)
+    env.step(actions[0])
+    twin = copied(env)
+    assert_equal(twin.step(actions[1]), env.step(actions[1]))
+    for one in (env, twin):
+        one.close()
 
 
 @every_id
