@@ -348,8 +348,13 @@ class ClassificationTask(Task):
         return metrics | ({"held_out_loss": self.held_out_loss()} if self._num_held_out else {})
 
     def guess_metrics(self) -> dict[str, float]:  # noqa: D102
-        guesses = {"loss": self.guess_loss, "accuracy": 1 / self.num_classes}
-        return guesses | ({"held_out_loss": self.guess_loss} if self._num_held_out else {})
+        losses = ["loss", *(["held_out_loss"] if self._num_held_out else [])]
+        accuracies = ["accuracy"]
+        if self.settings.evaluate_held_out:
+            losses.append(f"{self.settings.score_on}_loss")
+            accuracies.append(f"{self.settings.score_on}_accuracy")
+        chance = 1 / self.num_classes
+        return dict.fromkeys(losses, self.guess_loss) | dict.fromkeys(accuracies, chance)
 
     @property
     def activities(self) -> list[Tensor]:
