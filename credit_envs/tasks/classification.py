@@ -251,10 +251,16 @@ class ClassificationTask(Task):
         held_out = self._num_held_out
         if self.settings.num_samples + held_out > stop - start:
             beside = f" beside num_held_out={held_out}" if held_out else ""
+            together = " of both together" if held_out else ""
             raise ValueError(
                 f"num_samples={self.settings.num_samples}{beside} is more than the {stop - start} "
                 f"training images of {self.dataset.name} in train_range="
-                f"{self.settings.train_range}; ask for at most {stop - start - held_out}"
+                f"{self.settings.train_range}; ask for at most {stop - start}{together}"
+            )
+        if self.settings.score_on == "validation" and stop - start == total:
+            raise ValueError(
+                f"train_range={self.settings.train_range} leaves none of the {total} training "
+                f"images of {self.dataset.name} for validation; leave more out"
             )
         return np.arange(start, stop)
 
