@@ -203,7 +203,7 @@ def new_run(arguments: argparse.Namespace) -> Run:
     """A run folder for these arguments, once they have been found to fit each other."""
     if arguments.agent not in AGENTS:
         hint = nearest(arguments.agent, AGENTS)
-        raise Misuse(f"unknown agent {arguments.agent!r}{hint} --list shows all")
+        raise Misuse(f"unknown agent {arguments.agent!r}; --list shows all{hint}")
     agent = AGENTS[arguments.agent]
     env_ids = arguments.env or [agent.default_env]
     for env_id in env_ids:
@@ -240,7 +240,7 @@ def refusal(agent: str, env_id: str) -> str:
     """Why this agent cannot go there, and what would fit."""
     if env_id not in credit_envs.environment_ids():
         known = credit_envs.environment_ids()
-        return f"unknown environment {env_id!r}{nearest(env_id, known)} --list shows all"
+        return f"unknown environment {env_id!r}; --list shows all{nearest(env_id, known)}"
     fitting = [name for name, other in AGENTS.items() if env_id in other.envs]
     advice = f"there use --agent {' or '.join(fitting)}" if fitting else "use it from Python"
     return f"{agent} does not fit {env_id}; {advice}; {agent} fits {', '.join(AGENTS[agent].envs)}"
@@ -320,6 +320,11 @@ def check_outer_loop(
         raise Misuse("--policy-kwargs come with the network of --init-from; leave them out")
     try:
         former = zoo.find(config["init_from"]) if config["init_from"] else None
+        if former is not None and type(former.policy) is not agent.policy_class:
+            raise Misuse(
+                f"--init-from {config['init_from']} is a {type(former.policy).__name__}, and "
+                f"{config['agent']} goes on from a {agent.policy_class.__name__}"
+            )
         model = outer.loop_class(
             agent.policy_class,  # type: ignore[arg-type]
             env_ids,

@@ -21,6 +21,7 @@ from credit_envs.checks import (
     require_at_least,
     require_fraction,
     require_not_negative,
+    require_one_of,
     require_positive,
     require_unit,
 )
@@ -129,6 +130,13 @@ class MetaGradient(OuterLoop):
         require_not_negative("jitter", jitter)
         require_unit("shortest", shortest)
         require_positive("shortest", shortest)
+        for name, choice in (
+            ("learn_rate", learn_rate),
+            ("relative_loss", relative_loss),
+            ("calibrated_loss", calibrated_loss),
+            ("recompute", recompute),
+        ):
+            require_one_of(name, choice, (True, False))
         require_positive("smoothing", smoothing)
         require_at_least("chunk_size", chunk_size, 1)
         super().__init__(

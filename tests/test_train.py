@@ -422,6 +422,27 @@ def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys):
     assert "is a checkpoint of CreditAssign-MultiGaussian-v0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"\xff"])
+def test_resume_refuses_a_run_that_it_cannot_read(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(content)
+    assert train.main(["--resume", str(tmp_path)]) == train.FAILED
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert str(tmp_path) in error[0]
+
+
+def test_a_device_that_is_not_there_is_misuse(tmp_path, capsys):
+    for arguments in (TRIALS, QUICK[:-1]):
+        asked = [*arguments, "--device", "cuda:99", "--logdir", str(tmp_path)]
+        assert train.main(asked) == train.MISUSED
+        assert "device='cuda:99' cannot be used here" in capsys.readouterr().err
+
+
+def test_going_on_from_a_network_of_another_kind_is_misuse(capsys):
+    assert train.main(["--agent", "tdca-rnn", "--init-from", "mnist-mlp"]) == train.MISUSED
+    assert "is a TDCAPolicy, and tdca-rnn goes on from a TDCARNNPolicy" in capsys.readouterr().err
+
+
 def final_beta(folder: Path) -> torch.Tensor:
     return PGPE.load(folder / "model.zip").policy.beta
 

@@ -22,7 +22,13 @@ from agents.checkpoints import continuable, require_version, zip_path
 from agents.deepagrel.policy import DeepAGRELPolicy, require_discrete
 from agents.vec_env import VectorEnvAdapter
 from credit_envs import __version__
-from credit_envs.checks import check_keywords, require_at_least, require_one_of, require_positive
+from credit_envs.checks import (
+    check_keywords,
+    require_at_least,
+    require_device,
+    require_one_of,
+    require_positive,
+)
 from credit_envs.files import atomic_path
 
 
@@ -45,7 +51,7 @@ class LocalLearner(BaseAlgorithm):
         verbose: 1 prints what is logged.
 
     Raises:
-        ValueError: bad arguments, or an environment of another kind.
+        ValueError: bad arguments, an environment of another kind, or a device that is not there.
     """
 
     policy: DeepAGRELPolicy
@@ -69,6 +75,9 @@ class LocalLearner(BaseAlgorithm):
             require_positive("learning_rate", learning_rate)
         if seed is not None:
             require_at_least("seed", seed, 0)
+        if str(device) != "auto":
+            # Stable-Baselines3 would take the processor without a word.
+            require_device(str(device))
         if env_kwargs and not isinstance(env, str):
             raise ValueError("env_kwargs are for an environment id; give them to the environment")
         self.env_id = env if isinstance(env, str) else None

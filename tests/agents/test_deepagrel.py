@@ -686,6 +686,7 @@ def test_broken_file(tmp_path):
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must be"),
         ({"skip_below": -0.1}, "skip_below=-0.1 must be"),
         ({"seed": -1}, "seed=-1 must be"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
         ({"env_kwargs": {"split": "train"}}, "env_kwargs are for an environment id"),
         ({"policy_kwargs": {"feedback": "none"}}, "feedback='none' is not one of 'tied'"),
         ({"policy_kwargs": {"hidden_sizes": ()}}, "must name at least one layer"),

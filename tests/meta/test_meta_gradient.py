@@ -193,6 +193,8 @@ def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
         ({"shortest": 1.5}, "shortest"),
         ({"smoothing": 0.0}, "smoothing"),
         ({"chunk_size": 0}, "chunk_size"),
+        ({"relative_loss": "no"}, "relative_loss='no' is not one of True, False"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
         ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),
         ({"inner": {"credit": "groups", "credit_groups": 3}}, 'credit="groups": use PGPE'),
         ({"inner": {"architecture": "cnn", "hidden_sizes": (2, 8)}}, 'architecture="cnn"'),

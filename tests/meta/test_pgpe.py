@@ -353,11 +353,21 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"starts": 0}, "starts"),
         ({"generations_per_start": 0}, "generations_per_start"),
         ({"n_workers": -1}, "n_workers"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
+        ({"resample_lives": "false"}, "resample_lives='false' is not one of True, False"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
     ],
 )
 def test_refusals(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small(**kwargs)
+
+
+def test_refuses_unknown_policies_and_no_log_interval():
+    with pytest.raises(ValueError, match="did you mean 'TDCAPolicy'"):
+        PGPE("TDCAPolcy", "CreditAssign-Gaussian-v0")
+    with pytest.raises(ValueError, match="log_interval=0"):
+        small().learn(1, log_interval=0)
 
 
 def test_refuses_vector_environments_that_do_not_fit():
