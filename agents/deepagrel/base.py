@@ -3,6 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,6 +188,12 @@ class LocalLearner(BaseAlgorithm):
         if self.policy.feedback_kind in ("reciprocal", "fixed"):
             for number, angle in enumerate(self.policy.alignment(), start=2):
                 record(f"feedback/angle_{number}", angle)
+
+    def _require_finite_weights(self) -> None:
+        """Raise FloatingPointError if the network has diverged since the last log entry."""
+        # What is not finite shows in the sum.
+        if not all(isfinite(weight.sum()) for weight in self.policy.q_net.weights):
+            raise self._divergence()
 
     def _divergence(self) -> FloatingPointError:
         rate = self.lr_schedule(self._current_progress_remaining)

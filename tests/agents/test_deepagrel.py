@@ -731,10 +731,11 @@ def test_longer_episodes_are_refused():
     assert model(env=short).learn(20).num_timesteps == 20
 
 
-def test_divergence_is_reported():
+@pytest.mark.parametrize("log_interval", [1, 1000])
+def test_divergence_is_reported(log_interval):
     learner = model(learning_rate=1e6)
     with pytest.raises(FloatingPointError, match=r"diverged at .* use a smaller one"):
-        learner.learn(1000, log_interval=1)
+        learner.learn(1000, log_interval=log_interval)
 
 
 def test_early_stopping_without_knowing_how_long():
