@@ -68,8 +68,9 @@ class MetaGradient(OuterLoop):
         jitter: factor of a Xavier-uniform start that is added to the policy's own. It wakes units
             that a `start="feedback-alignment"` leaves at 0, where their gradient is 0 too.
         shortest: lives have as many images and updates as the environment says, or each of the two
-            is drawn anew for every life, uniformly on a scale of logarithms, from this fraction
-            of it on. Timesteps count the environment's updates whatever the life has.
+            is drawn anew for every life (for all of a chunk alike), uniformly on a scale of
+            logarithms, from this fraction of it on. Timesteps count the environment's updates
+            whatever the life has.
         relative_loss: take the gradient of log L in place of L, so that where losses are large,
             one environment does not drown the others.
         calibrated_loss: take every loss at the temperature of the outputs that is best for it:

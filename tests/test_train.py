@@ -357,6 +357,12 @@ def test_list_and_help_teach(capsys):
         ([*TRIALS, "--device", "toaster"], "toaster"),
         (["--agent", "drtp", "--env", BANDIT], "use --agent backprop or fa or dfa or deepagrel"),
         (["--agent", "dfa", "--env", BANDIT, DIGITS], "name one"),
+        (
+            ["--agent", "tdca-mlp", "--env", DIGITS, "--env-kwargs", "train_range=(0,0.5)"],
+            "train_range is not to be chosen",
+        ),
+        (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "learning_rate=0.1"], "leave it out"),
+        (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "num_samples=900"], "at most 648"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
         (["--resume", "somewhere", "--learner-kwargs", "lives=2"], "leave it out"),
