@@ -128,6 +128,8 @@ def test_lives_of_several_sizes():
     assert (samples < 60 * 0.2**0.5).mean() == pytest.approx(0.5, abs=0.08)
     assert abs(np.corrcoef(samples, updates)[0, 1]) < 0.15
     assert {small()._sizes(0, seed) for seed in range(5)} == {(60, 5)}
+    two = MetaGradient("TDCAPolicy", [DIGITS, DIGITS], INNER, TEACHER, shortest=0.2, seed=0)
+    assert [two._sizes(1, seed) for seed in range(20)] != sizes[:20]
     (unroll,) = model._unrolls
     seed = model.life_seeds[0]
     n, updates = model._sizes(0, seed)
