@@ -1,13 +1,13 @@
 """Making the environments that top-down networks are trained and scored in, by their ids."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
 from credit_envs import CreditAssignVectorEnv
+from credit_envs.specs import spec_of
 
 
 def make_credit_env(
@@ -23,10 +23,7 @@ def make_credit_env(
     Raises:
         ValueError: the id is that of another kind of environment.
     """
-    module, _, name = env_id.rpartition(":")
-    if module:
-        import_module(module)
-    entry_point: Any = gymnasium.spec(name).vector_entry_point
+    entry_point: Any = spec_of(env_id).vector_entry_point
     made = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     if not (isinstance(made, type) and issubclass(made, CreditAssignVectorEnv)):
         raise ValueError(

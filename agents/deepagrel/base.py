@@ -31,6 +31,7 @@ from credit_envs.checks import (
     require_positive,
 )
 from credit_envs.files import atomic_path
+from credit_envs.specs import spec_of
 
 
 class LocalLearner(BaseAlgorithm):
@@ -153,7 +154,7 @@ class LocalLearner(BaseAlgorithm):
                 "made; make it yourself"
             )
         kwargs = {**self.env_kwargs, **kwargs}
-        if gymnasium.spec(self.env_id).vector_entry_point is not None:
+        if spec_of(self.env_id).vector_entry_point is not None:
             env = gymnasium.make_vec(self.env_id, num_envs=self.num_envs_of_id, **kwargs)
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
                 return VectorEnvAdapter(env)

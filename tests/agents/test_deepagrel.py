@@ -723,6 +723,16 @@ def test_bad_policies_and_environments():
         DeepAGREL("MlpPolicy", vector_env(), batch_size=5)
 
 
+def test_an_id_with_its_module():
+    learner = DeepAGREL(
+        "MlpPolicy",
+        "credit_envs:ClassificationBandit-Digits-v0",
+        batch_size=5,
+        policy_kwargs={"hidden_sizes": (4,)},
+    )
+    assert learner.learn(10).n_envs == 5
+
+
 def test_longer_episodes_are_refused():
     learner = model(env="CartPole-v1")
     with pytest.raises(ValueError, match="every step must end its episode"):
