@@ -101,6 +101,8 @@ def evaluate(
     Where observations name the task, the mean is over the lives of a task, and the exchange among
     them: constant credits then know the task, and nothing else of the life.
 
+    A network that is no longer finite counts as one that guesses, as in `info`.
+
     Args:
         policy: chooses the credits.
         env_id: of the environment.
