@@ -251,11 +251,13 @@ class ClassificationTask(Task):
         held_out = self._num_held_out
         if self.settings.num_samples + held_out > stop - start:
             beside = f" beside num_held_out={held_out}" if held_out else ""
-            together = " of both together" if held_out else ""
+            room = stop - start - held_out
+            fewer = "hold fewer out" if held_out else "widen train_range"
+            advice = f"ask for at most {room}" if room > 0 else fewer
             raise ValueError(
                 f"num_samples={self.settings.num_samples}{beside} is more than the {stop - start} "
                 f"training images of {self.dataset.name} in train_range="
-                f"{self.settings.train_range}; ask for at most {stop - start}{together}"
+                f"{self.settings.train_range}; {advice}"
             )
         if self.settings.score_on == "validation" and stop - start == total:
             raise ValueError(

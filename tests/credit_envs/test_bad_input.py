@@ -126,6 +126,7 @@ def test_settings_of_pendulum(make, name, value, message):
     [
         ({"num_samples": 0}, "num_samples=0 must be a whole number of at least 1"),
         ({"num_samples": 61}, "more than the 60 training images .* ask for at most 60"),
+        ({"train_range": (0.5, 0.501)}, "more than the 0 training images .*; widen train_range"),
         (
             {"num_samples": 31, "train_range": (0, 0.5)},
             r"more than the 30 training images of Images in train_range=\(0, 0.5\)",
@@ -153,8 +154,8 @@ def test_settings_of_pendulum(make, name, value, message):
             "leaves none of the 60 training images of Images for validation",
         ),
         (
-            {"num_samples": 31, "loss_on": "held-out", "num_held_out": 30},
-            "31 beside num_held_out=30 .* ask for at most 60 of both together",
+            {"num_samples": 31, "loss_on": "held-out", "num_held_out": 1000},
+            "31 beside num_held_out=1000 is more than the 60 .* hold fewer out",
         ),
         ({"evaluate_test": "no"}, "evaluate_test='no' is not one of True, False"),
         ({"train_range": (0.5, 0.2)}, "0 ≤ start < stop ≤ 1"),
