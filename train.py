@@ -18,6 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure as LoggedFigure
 from stable_baselines3.common.logger import configure
 
+from credit_envs.files import atomic_path
 from credit_envs.workers import WorkerError
 from meta import trials, zoo
 from meta.arguments import Misuse, new_run, parse_arguments, rule_policy, trial_plan
@@ -292,9 +293,9 @@ def conclude(
     learned: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Print the table; keep numbers and figures, in TensorBoard too."""
-    run.figures.mkdir(exist_ok=True)
     for name, figure in {**report.figures, **figures}.items():
-        figure.savefig(run.figures / name, dpi=120)
+        with atomic_path(run.figures / name) as unfinished:
+            figure.savefig(unfinished, dpi=120)
         if model is not None:
             model.logger.record(f"figures/{Path(name).stem}", LoggedFigure(figure, close=False))
     if model is not None:

@@ -19,12 +19,17 @@ def continuable(target: Path) -> Iterator[None]:
     """A block that takes up an algorithm from a file.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file is incomplete, of another version or of another environment.
     """
+    if not target.is_file():
+        raise FileNotFoundError(f"there is no file {target}; name one that save() has written")
     try:
         yield
     except (
         zipfile.BadZipFile,
+        # Stable-Baselines3's, where the name of an entry is damaged.
+        AssertionError,
         AttributeError,
         EOFError,
         KeyError,

@@ -69,7 +69,8 @@ class CreditTrainer:
     Args:
         model: of Linear and Conv2d layers, each directly followed by its activation function or by
             none, with modules without parameters in between (Flatten, pooling, Dropout). The last
-            layer is a Linear without activation. It is trained in place.
+            layer is a Linear without activation. It is trained in place, but for parameters that
+            need no gradient (`requires_grad=False`).
         policy: chooses the credits: a top-down network, such as `meta.load("mnist-mlp")`, or a
             rule that needs outputs and labels alone, such as `DFAPolicy`. It has to give as many
             credits as the model has neurons, hidden layers first. `SharedTDCAPolicy`, such as
@@ -119,14 +120,15 @@ class CreditTrainer:
             _check_perceptron(self._stages[:-1], num_updates)
         else:
             _check_policy(policy, self._sizes)
-        self._parameters = list(model.parameters())
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = (
-            torch.optim.Adam(self._parameters, lr=0.01) if optimizer is None else optimizer
+            torch.optim.Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
         )
         optimised = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         if not optimised & {id(p) for p in self._parameters}:
             raise ValueError(
-                "the optimizer has none of the model's parameters; make it with model.parameters()"
+                "the optimizer has none of the model's parameters that are not frozen; make it "
+                "with model.parameters(), and leave requires_grad=True where it is to learn"
             )
 
     @torch.no_grad()
@@ -141,7 +143,8 @@ class CreditTrainer:
             Probabilities of the classes before the update, `(B, classes)`.
 
         Raises:
-            ValueError: labels that are no classes, or inputs that are not finite.
+            ValueError: labels that are no classes, or inputs that are not finite or of another
+                number of dimensions.
         """
         self._check_labels(labels, len(inputs))
         passed, outputs = self._forward(inputs)
@@ -189,6 +192,7 @@ class CreditTrainer:
         for module in self._first:
             below = module(below)
         for stage in self._stages:
+            _check_dimensions(stage.layer, below)
             pre = _pre_activations(stage.layer, below)
             post = _answer(stage.activation, pre)
             passed.append((below, pre, post))
@@ -211,10 +215,22 @@ class CreditTrainer:
             )
 
 
+def _check_dimensions(layer: _Layer, below: Tensor) -> None:
+    """A row, or an image, for each sample and no more, for credits to find their neurons."""
+    rows = isinstance(layer, nn.Linear)
+    if below.dim() != (2 if rows else 4):
+        wanted = (
+            "(B, features): put a Flatten before it" if rows else "(B, channels, height, width)"
+        )
+        raise ValueError(f"{layer} was given inputs of shape {tuple(below.shape)}, not {wanted}")
+
+
 def _pre_activations(layer: _Layer, below: Tensor) -> Tensor:
     """What the layer makes of its input; of large Linear layers by the faster product."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks
-    if type(layer) is not nn.Linear or hooked or below.dim() != 2 or not _is_large(layer, below):
+    # PyTorch says better than oneDNN what does not fit.
+    fits = below.shape[1] == layer.weight.shape[1] and below.dtype == layer.weight.dtype
+    if type(layer) is not nn.Linear or hooked or not fits or not _is_large(layer, below):
         return layer(below)  # type: ignore[no-any-return]
     pre = product(below, layer.weight.detach().T)
     return pre if layer.bias is None else pre.add_(layer.bias)
@@ -240,10 +256,10 @@ def _error(stage: _Stage, credit: Tensor, pre: Tensor, post: Tensor) -> Tensor:
 def _set_gradient(layer: _Layer, below: Tensor, error: Tensor) -> None:
     """Σ_n xᵀ error, where an optimiser looks for it."""
     if isinstance(layer, nn.Linear):
-        layer.weight.grad = (product if _is_large(layer, below) else torch.mm)(error.T, below)
+        weight = (product if _is_large(layer, below) else torch.mm)(error.T, below)
         bias = error.sum(0)
     else:
-        _, layer.weight.grad, bias = _aten.convolution_backward(
+        _, weight, bias = _aten.convolution_backward(
             error,
             below,
             layer.weight,
@@ -256,8 +272,9 @@ def _set_gradient(layer: _Layer, below: Tensor, error: Tensor) -> None:
             layer.groups,
             [False, True, True],
         )
-    if layer.bias is not None:
-        layer.bias.grad = bias
+    for parameter, gradient in ((layer.weight, weight), (layer.bias, bias)):
+        if parameter is not None and parameter.requires_grad:
+            parameter.grad = gradient
 
 
 def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
@@ -272,6 +289,8 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
     for module in _flat(model):
         if isinstance(module, nn.Linear | nn.Conv2d):
             _check_layer(module)
+            if any(module is stage.layer for stage in stages):
+                raise ValueError(f"{module} stands in the model twice; give each place its own")
             stages.append(_Stage(module))
         elif next(module.parameters(), None) is not None:
             raise ValueError(
@@ -301,6 +320,11 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
         raise ValueError(
             "the model must end with a Linear layer, whose outputs go through a softmax here; "
             "leave out what follows it"
+        )
+    if last.num_credits < 2:
+        raise ValueError(
+            "the model has one output, so that there is nothing to tell apart; end it "
+            "with an output for each class, two for a yes or no"
         )
     return first, stages
 

@@ -4,7 +4,6 @@ from math import log
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from agents.base import NetworkState
@@ -176,10 +175,6 @@ class SharedTDCAPolicy(TopDownPolicy):
                 "environment; call attach(env) with the one that they are from"
             )
         return self.act_on(observation, beta, NetworkState.of(self._env))
-
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        assert isinstance(observation, Tensor)
-        return self.act(observation)
 
     # ------------------------------------------------------------------ what it does
 

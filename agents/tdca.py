@@ -205,6 +205,9 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
         hidden_sizes: tanh hidden layers of actor and critic.
         log_std_init: initial log standard deviation of the actions.
         kwargs: further arguments of `ActorCriticPolicy`.
+
+    Raises:
+        ValueError: the spaces have no rows in common, or state-dependent exploration.
     """
 
     def __init__(
@@ -220,6 +223,11 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
         self.hidden_sizes = require_sizes("hidden_sizes", hidden_sizes, allow_empty=True)
         self._sizes = _row_sizes(observation_space, action_space)
         self._action_shape = action_space.shape
+        if kwargs.get("use_sde"):
+            raise ValueError(
+                "TDCAActorCriticPolicy explores by a standard deviation for each credit; leave "
+                "out use_sde"
+            )
         super().__init__(
             observation_space,
             action_space,

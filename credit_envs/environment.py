@@ -216,6 +216,21 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         info.update(self._info(ended))
         return self._copy_observation(), rewards, ended, np.zeros_like(ended), info
 
+    def metrics(self) -> dict[str, Tensor]:
+        """What `info` reports after every update, each `(P,)`; of guessing where one diverged."""
+        return self._guessing(self.task.metrics())
+
+    def final_metrics(self) -> dict[str, Tensor]:
+        """What `info` reports besides on the last update, likewise."""
+        return self._guessing(self.task.final_metrics())
+
+    def _guessing(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        guesses = self.task.guess_metrics()
+        return {
+            key: values.masked_fill(self.diverged, guesses[key]) if key in guesses else values
+            for key, values in metrics.items()
+        }
+
     @property
     def has_started(self) -> bool:
         """Whether `reset` has been called."""
@@ -312,15 +327,12 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         over = self.updates >= self.num_updates
         info = self._with_masks(self._metrics(), ended)
         if over.any():
-            final = {key: _to_numpy(value) for key, value in self.task.final_metrics().items()}
+            final = {key: _to_numpy(value) for key, value in self.final_metrics().items()}
             info |= self._with_masks(final, ended & over)
         return info
 
     def _metrics(self) -> dict[str, NDArray[Any]]:
-        metrics, guesses = self.task.metrics(), self.task.guess_metrics()
-        for key, guess in guesses.items():
-            metrics[key] = metrics[key].masked_fill(self.diverged, guess)
-        metrics["diverged"] = self.diverged
+        metrics = self.metrics() | {"diverged": self.diverged}
         return {key: _to_numpy(value) for key, value in metrics.items()}
 
     @staticmethod

@@ -16,10 +16,10 @@ from agents.rules import RulePolicy
 from credit_envs.checks import nearest
 from credit_envs.datasets import CorruptDataError
 from meta import zoo
-from meta.baselines import spaces
+from meta.baselines import image_split, spaces
 from meta.command_line import Parser, natural, positive
 from meta.pgpe import ray_workers
-from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, OUTER_LOOPS, Agent, outer_loop
+from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, IMAGES, OUTER_LOOPS, Agent, outer_loop
 from meta.runs import Run
 from meta.trials import Plan
 
@@ -181,6 +181,9 @@ FIXED_BY_RUN = (
 )
 
 
+SET_BY_SPLIT = ("train_range", "score_on", "evaluate_test")
+"""Arguments of image environments that follow from which images serve what."""
+
 GIVEN = (
     "policy",
     "env",
@@ -203,7 +206,7 @@ def new_run(arguments: argparse.Namespace) -> Run:
     """A run folder for these arguments, once they have been found to fit each other."""
     if arguments.agent not in AGENTS:
         hint = nearest(arguments.agent, AGENTS)
-        raise Misuse(f"unknown agent {arguments.agent!r}{hint} --list shows all")
+        raise Misuse(f"unknown agent {arguments.agent!r}; --list shows all{hint}")
     agent = AGENTS[arguments.agent]
     env_ids = arguments.env or [agent.default_env]
     for env_id in env_ids:
@@ -240,7 +243,7 @@ def refusal(agent: str, env_id: str) -> str:
     """Why this agent cannot go there, and what would fit."""
     if env_id not in credit_envs.environment_ids():
         known = credit_envs.environment_ids()
-        return f"unknown environment {env_id!r}{nearest(env_id, known)} --list shows all"
+        return f"unknown environment {env_id!r}; --list shows all{nearest(env_id, known)}"
     fitting = [name for name, other in AGENTS.items() if env_id in other.envs]
     advice = f"there use --agent {' or '.join(fitting)}" if fitting else "use it from Python"
     return f"{agent} does not fit {env_id}; {advice}; {agent} fits {', '.join(AGENTS[agent].envs)}"
@@ -270,6 +273,22 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
         raise Misuse(f"--env-kwargs: {error}") from error
 
 
+def check_images(agent: Agent, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Refuse what would be overridden, and subsets that leave no fresh images."""
+    for name in SET_BY_SPLIT:
+        if name in env_kwargs:
+            raise Misuse(
+                f"--env-kwargs: {name} is not to be chosen, so that no image both selects and "
+                "scores; leave it out"
+            )
+    if not agent.learns and "learning_rate" in env_kwargs:
+        raise Misuse("--env-kwargs: rules run at their best learning_rate; leave it out")
+    try:
+        image_split(env_id, env_kwargs)
+    except ValueError as error:
+        raise Misuse(f"--env-kwargs: {error}") from error
+
+
 def check_lives(
     agent: Agent, arguments: argparse.Namespace, env_ids: Sequence[str], config: dict[str, Any]
 ) -> None:
@@ -282,6 +301,8 @@ def check_lives(
         env_kwargs["device"] = arguments.device
     for env_id in env_ids:
         check_environment(env_id, env_kwargs)
+        if env_id in IMAGES:
+            check_images(agent, env_id, env_kwargs)
     if not agent.learns:
         for option in ("policy_kwargs", "learner_kwargs", "outer", "init_from"):
             if config[option]:
@@ -320,6 +341,11 @@ def check_outer_loop(
         raise Misuse("--policy-kwargs come with the network of --init-from; leave them out")
     try:
         former = zoo.find(config["init_from"]) if config["init_from"] else None
+        if former is not None and type(former.policy) is not agent.policy_class:
+            raise Misuse(
+                f"--init-from {config['init_from']} is a {type(former.policy).__name__}, and "
+                f"{config['agent']} goes on from a {agent.policy_class.__name__}"
+            )
         model = outer.loop_class(
             agent.policy_class,  # type: ignore[arg-type]
             env_ids,

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents import CreditPolicy
+from agents import CreditPolicy, TopDownPolicy
+from agents.rules import FeedbackRulePolicy
 from credit_envs import CreditAssignVectorEnv
+from credit_envs.checks import require_one_of
+from meta.environment import make_credit_env
 
 Condition = Literal["normal", "constant", "shuffled", "frozen"]
 CONDITIONS: tuple[Condition, ...] = ("normal", "constant", "shuffled", "frozen")
@@ -99,6 +101,8 @@ def evaluate(
     Where observations name the task, the mean is over the lives of a task, and the exchange among
     them: constant credits then know the task, and nothing else of the life.
 
+    A network that is no longer finite counts as one that guesses, as in `info`.
+
     Args:
         policy: chooses the credits.
         env_id: of the environment.
@@ -111,11 +115,14 @@ def evaluate(
         Curves per update with every life apart.
 
     Raises:
-        ValueError: fewer than two lives (of a task, where it is named) for a control that mixes
-            them.
+        ValueError: an unknown condition; fewer than two lives (of a task, where it is named) for a
+            control that mixes them; another kind of environment, or a policy that does not fit it.
     """
-    env = gymnasium.make_vec(env_id, num_envs=len(seeds), **dict(env_kwargs or {}))
-    assert isinstance(env, CreditAssignVectorEnv)
+    for condition in conditions:
+        require_one_of("condition", condition, CONDITIONS)
+    # Nobody is paid here, and every update is measured.
+    env = make_credit_env(env_id, len(seeds), {**(env_kwargs or {}), "reward": "progress"})
+    _check_network(policy, env, env_id)
     policy.attach(env)
     reset_options: dict[str, Any] = dict(options or {})
     num_tasks = len(env.task.task_names)
@@ -146,20 +153,52 @@ def _run(
 ) -> Curves:
     shuffle = np.random.default_rng(len(seeds))
     observation = env.reset_tensors(seeds, **options)
-    metrics = [env.task.metrics()]
+    metrics = [env.metrics()]
     for _ in range(env.num_updates):
-        action = _control(policy.act(observation), condition, shuffle, alike)
-        observation = env.step_tensors(action).observation
-        metrics.append(env.task.metrics())
+        action = policy.act(observation)
+        _check_action(action, observation, policy, env)
+        observation = env.step_tensors(_control(action, condition, shuffle, alike)).observation
+        metrics.append(env.metrics())
     per_update = {
         name: torch.stack([moment[name] for moment in metrics], dim=1).cpu().numpy().astype(float)
         for name in metrics[0]
     }
     final = {
-        name: value.cpu().numpy().astype(np.float64)
-        for name, value in env.task.final_metrics().items()
+        name: value.cpu().numpy().astype(np.float64) for name, value in env.final_metrics().items()
     }
     return Curves(per_update, final)
+
+
+def _check_network(policy: CreditPolicy, env: CreditAssignVectorEnv, env_id: str) -> None:
+    """Raise ValueError if a top-down network was made for rows of other columns."""
+    if not isinstance(policy, TopDownPolicy) or policy.any_columns:
+        return
+    made_for = policy.observation_space.shape or (), policy.action_space.shape or ()
+    here = env.single_observation_space.shape or (), env.single_action_space.shape or ()
+    if [(len(shape), shape[-1]) for shape in made_for] != [
+        (len(shape), shape[-1]) for shape in here
+    ]:
+        raise ValueError(
+            f"the top-down network was made for observations of shape {made_for[0]} and actions of "
+            f"shape {made_for[1]}, and {env_id} has {here[0]} and {here[1]}; evaluate it where it "
+            "was trained, or with the same hidden_sizes"
+        )
+
+
+def _check_action(
+    action: Tensor, observation: Tensor, policy: CreditPolicy, env: CreditAssignVectorEnv
+) -> None:
+    """Raise ValueError if these are no credits for all networks, which PyTorch might stretch."""
+    expected, shape = env.action_space.shape or (), tuple(action.shape)
+    # Feedback to a convolution has a credit for every position.
+    any_number = isinstance(policy, FeedbackRulePolicy)
+    fits = len(shape) == len(expected) and shape[:-1] == expected[:-1]
+    fits = fits and (any_number or shape[-1] == expected[-1])
+    if not fits or action.dtype != observation.dtype:
+        raise ValueError(
+            f"{type(policy).__name__}.act gave {action.dtype} of shape {shape}; make it "
+            f"{observation.dtype} of shape {expected}, a first row for each network"
+        )
 
 
 def _control(

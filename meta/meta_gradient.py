@@ -21,6 +21,7 @@ from credit_envs.checks import (
     require_at_least,
     require_fraction,
     require_not_negative,
+    require_one_of,
     require_positive,
     require_unit,
 )
@@ -67,8 +68,9 @@ class MetaGradient(OuterLoop):
         jitter: factor of a Xavier-uniform start that is added to the policy's own. It wakes units
             that a `start="feedback-alignment"` leaves at 0, where their gradient is 0 too.
         shortest: lives have as many images and updates as the environment says, or each of the two
-            is drawn anew for every life, uniformly on a scale of logarithms, from this fraction
-            of it on. Timesteps count the environment's updates whatever the life has.
+            is drawn anew for every life (for all of a chunk alike), uniformly on a scale of
+            logarithms, from this fraction of it on. Timesteps count the environment's updates
+            whatever the life has.
         relative_loss: take the gradient of log L in place of L, so that where losses are large,
             one environment does not drown the others.
         calibrated_loss: take every loss at the temperature of the outputs that is best for it:
@@ -129,6 +131,13 @@ class MetaGradient(OuterLoop):
         require_not_negative("jitter", jitter)
         require_unit("shortest", shortest)
         require_positive("shortest", shortest)
+        for name, choice in (
+            ("learn_rate", learn_rate),
+            ("relative_loss", relative_loss),
+            ("calibrated_loss", calibrated_loss),
+            ("recompute", recompute),
+        ):
+            require_one_of(name, choice, (True, False))
         require_positive("smoothing", smoothing)
         require_at_least("chunk_size", chunk_size, 1)
         super().__init__(

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
 from agents.checkpoints import continuable, require_version, zip_path
 from credit_envs import CreditAssignVectorEnv, __version__
-from credit_envs.checks import require_at_least
+from credit_envs.checks import require_at_least, require_device, require_one_of
 from credit_envs.files import atomic_path
 from meta.progress import GenerationProgress
 
@@ -40,6 +40,9 @@ class OuterLoop(BaseAlgorithm):
         device: where the networks live.
         tensorboard_log: folder for TensorBoard; None: no log.
         verbose: 1 prints what is logged.
+
+    Raises:
+        ValueError: bad arguments, or a device that is not there.
 
     Attributes:
         policy: the policy that is improved.
@@ -72,6 +75,12 @@ class OuterLoop(BaseAlgorithm):
         verbose: int,
     ) -> None:
         require_at_least("lives", lives, 1)
+        require_one_of("resample_lives", resample_lives, (True, False))
+        if seed is not None:
+            require_at_least("seed", seed, 0)
+        if str(device) != "auto":
+            # Stable-Baselines3 would take the processor without a word.
+            require_device(str(device))
         self.env_ids = env_ids
         self.env_kwargs = _kwargs_of_each(env_kwargs, env_ids)
         super().__init__(
@@ -97,6 +106,10 @@ class OuterLoop(BaseAlgorithm):
         self.generation = 0
         self.seconds = 0.0
         self.history: list[list[float]] = []
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        require_one_of("policy", policy_name, list(self.policy_aliases))
+        return self.policy_aliases[policy_name]
 
     def _take_spaces(self, env: CreditAssignVectorEnv) -> None:
         """Be in this environment, as Stable-Baselines3 knows it."""
@@ -157,7 +170,11 @@ class OuterLoop(BaseAlgorithm):
 
         Returns:
             This.
+
+        Raises:
+            ValueError: a bad `log_interval`.
         """
+        require_at_least("log_interval", log_interval, 1)
         total_timesteps, callbacks = self._setup_learn(
             total_timesteps,
             GenerationProgress.join(callback) if progress_bar else callback,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from agents import TopDownPolicy
 from credit_envs import CreditAssignVectorEnv
+from meta.environment import make_credit_env
 
 # Enough candidates to fill the processor, few enough that their tensors stay in its cache.
 _CANDIDATES_AT_ONCE = 16
@@ -161,12 +161,14 @@ def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:
         (env_id, {"reward": "final", **kwargs})
         for env_id, kwargs in zip(settings.env_ids, settings.env_kwargs, strict=True)
     ]
-    probes = [_make_env(env_id, kwargs, 1) for env_id, kwargs in kinds]
+    probes = [make_credit_env(env_id, 1, kwargs) for env_id, kwargs in kinds]
     rows, on_gpu = max(map(_rows, probes)), probes[0].task.device.type != "cpu"
     chunk_size = settings.chunk_size or usual_chunk_size(settings.population_size, rows, on_gpu)
     chunk_size = min(chunk_size, settings.population_size)
     envs = [
-        _make_env(env_id, kwargs, chunk_size * (settings.lives if probe.task.lives_together else 1))
+        make_credit_env(
+            env_id, chunk_size * (settings.lives if probe.task.lives_together else 1), kwargs
+        )
         for (env_id, kwargs), probe in zip(kinds, probes, strict=True)
     ]
     check_columns(settings.policy_class, settings.env_ids, envs)
@@ -197,12 +199,6 @@ def _columns(env: CreditAssignVectorEnv) -> tuple[int, int]:
     assert env.single_observation_space.shape
     assert env.single_action_space.shape
     return env.single_observation_space.shape[-1], env.single_action_space.shape[-1]
-
-
-def _make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int) -> CreditAssignVectorEnv:
-    env = gymnasium.make_vec(env_id, num_envs=num_envs, **env_kwargs)
-    assert isinstance(env, CreditAssignVectorEnv)
-    return env
 
 
 def _rows(env: CreditAssignVectorEnv) -> int:

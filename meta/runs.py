@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from credit_envs import __version__
 from credit_envs.files import atomic_path
 
 _PACKAGES = ("credit-envs", "torch", "gymnasium", "stable-baselines3", "numpy")
@@ -52,15 +53,21 @@ class Run:
         """The run that lies in `folder`.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or not one of this version.
         """
         try:
             config = json.loads((folder / "config.json").read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ValueError(
-                f"{folder} holds no run ({error}); --resume takes the folder that an earlier run "
-                "printed, the one with config.json in it"
+                f"{folder} holds no run ({error}); name the folder that an earlier run printed, "
+                "the one with config.json in it"
             ) from error
+        saved_by = config.get("version") if isinstance(config, dict) else None
+        if saved_by != __version__:
+            raise ValueError(
+                f"{folder} holds a run of version {saved_by}, and this is {__version__}; go on "
+                "with that version, or start a new run"
+            )
         return cls(folder, config)
 
     @property

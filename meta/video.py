@@ -220,7 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         found = zoo.find(arguments.network)
-        (env_id,) = found.meta_training
+        env_id, *others = found.meta_training
+        if others:
+            raise ValueError(
+                f"{arguments.network} was trained in several environments, {env_id} among them; "
+                "name a network of one control environment"
+            )
         videos = record(
             found.policy,
             env_id,

@@ -357,6 +357,12 @@ def test_list_and_help_teach(capsys):
         ([*TRIALS, "--device", "toaster"], "toaster"),
         (["--agent", "drtp", "--env", BANDIT], "use --agent backprop or fa or dfa or deepagrel"),
         (["--agent", "dfa", "--env", BANDIT, DIGITS], "name one"),
+        (
+            ["--agent", "tdca-mlp", "--env", DIGITS, "--env-kwargs", "train_range=(0,0.5)"],
+            "train_range is not to be chosen",
+        ),
+        (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "learning_rate=0.1"], "leave it out"),
+        (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "num_samples=900"], "at most 648"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
         (["--resume", "somewhere", "--learner-kwargs", "lives=2"], "leave it out"),
@@ -420,6 +426,27 @@ def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys):
     PGPE("TDCAPolicy", "CreditAssign-MultiGaussian-v0", population_size=2).save(checkpoint)
     assert train.main(["--resume", str(folder)]) == train.FAILED
     assert "is a checkpoint of CreditAssign-MultiGaussian-v0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"\xff"])
+def test_resume_refuses_a_run_that_it_cannot_read(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(content)
+    assert train.main(["--resume", str(tmp_path)]) == train.FAILED
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert str(tmp_path) in error[0]
+
+
+def test_a_device_that_is_not_there_is_misuse(tmp_path, capsys):
+    for arguments in (TRIALS, QUICK[:-1]):
+        asked = [*arguments, "--device", "cuda:99", "--logdir", str(tmp_path)]
+        assert train.main(asked) == train.MISUSED
+        assert "device='cuda:99' cannot be used here" in capsys.readouterr().err
+
+
+def test_going_on_from_a_network_of_another_kind_is_misuse(capsys):
+    assert train.main(["--agent", "tdca-rnn", "--init-from", "mnist-mlp"]) == train.MISUSED
+    assert "is a TDCAPolicy, and tdca-rnn goes on from a TDCARNNPolicy" in capsys.readouterr().err
 
 
 def final_beta(folder: Path) -> torch.Tensor:

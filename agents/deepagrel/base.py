@@ -3,6 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,8 +23,15 @@ from agents.checkpoints import continuable, require_version, zip_path
 from agents.deepagrel.policy import DeepAGRELPolicy, require_discrete
 from agents.vec_env import VectorEnvAdapter
 from credit_envs import __version__
-from credit_envs.checks import check_keywords, require_at_least, require_one_of, require_positive
+from credit_envs.checks import (
+    check_keywords,
+    require_at_least,
+    require_device,
+    require_one_of,
+    require_positive,
+)
 from credit_envs.files import atomic_path
+from credit_envs.specs import spec_of
 
 
 class LocalLearner(BaseAlgorithm):
@@ -45,7 +53,7 @@ class LocalLearner(BaseAlgorithm):
         verbose: 1 prints what is logged.
 
     Raises:
-        ValueError: bad arguments, or an environment of another kind.
+        ValueError: bad arguments, an environment of another kind, or a device that is not there.
     """
 
     policy: DeepAGRELPolicy
@@ -69,6 +77,9 @@ class LocalLearner(BaseAlgorithm):
             require_positive("learning_rate", learning_rate)
         if seed is not None:
             require_at_least("seed", seed, 0)
+        if str(device) != "auto":
+            # Stable-Baselines3 would take the processor without a word.
+            require_device(str(device))
         if env_kwargs and not isinstance(env, str):
             raise ValueError("env_kwargs are for an environment id; give them to the environment")
         self.env_id = env if isinstance(env, str) else None
@@ -143,7 +154,7 @@ class LocalLearner(BaseAlgorithm):
                 "made; make it yourself"
             )
         kwargs = {**self.env_kwargs, **kwargs}
-        if gymnasium.spec(self.env_id).vector_entry_point is not None:
+        if spec_of(self.env_id).vector_entry_point is not None:
             env = gymnasium.make_vec(self.env_id, num_envs=self.num_envs_of_id, **kwargs)
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
                 return VectorEnvAdapter(env)
@@ -178,6 +189,12 @@ class LocalLearner(BaseAlgorithm):
         if self.policy.feedback_kind in ("reciprocal", "fixed"):
             for number, angle in enumerate(self.policy.alignment(), start=2):
                 record(f"feedback/angle_{number}", angle)
+
+    def _require_finite_weights(self) -> None:
+        """Raise FloatingPointError if the network has diverged since the last log entry."""
+        # What is not finite shows in the sum.
+        if not all(isfinite(weight.sum()) for weight in self.policy.q_net.weights):
+            raise self._divergence()
 
     def _divergence(self) -> FloatingPointError:
         rate = self.lr_schedule(self._current_progress_remaining)

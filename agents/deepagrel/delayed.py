@@ -216,6 +216,7 @@ class AuGMEnT(LocalLearner):
             callbacks.update_locals(locals())
             if not callbacks.on_step():
                 break
+        self._require_finite_weights()
         callbacks.on_training_end()
         return self
 

@@ -238,6 +238,7 @@ class TrialLearner(LocalLearner):
             if not callbacks.on_step():
                 break
             started = time.process_time()
+        self._require_finite_weights()
         callbacks.on_training_end()
         return self
 

@@ -57,7 +57,7 @@ class Dataset:
                 classes in another order are a permutation of the labels.
 
         Raises:
-            ValueError: fewer classes, one twice, or one that there is not.
+            ValueError: fewer classes, one twice, one that there is not, or no test image of any.
         """
         numbers = list(classes) if isinstance(classes, list | tuple) else []
         known = all(type(number) is int and 0 <= number < self.num_classes for number in numbers)
@@ -72,6 +72,11 @@ class Dataset:
         for part in ("train", "test"):
             labels = new[getattr(self, f"y_{part}")]
             kept = np.flatnonzero(labels >= 0)
+            if not len(kept):
+                raise ValueError(
+                    f"classes={classes!r} leave none of the {part} images of {self.name}; choose "
+                    "classes that both splits have"
+                )
             split[f"x_{part}"] = getattr(self, f"x_{part}")[kept]
             split[f"y_{part}"] = labels[kept]
         name = f"{self.name}, classes {' '.join(map(str, numbers))}"
@@ -91,6 +96,8 @@ class Dataset:
         else:
             axes = (0, 2, 3) if per_channel else (0,)
             mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+            # The deviation of equal floats is of the size of their rounding, not 0.
+            std[x.min(axes) == x.max(axes)] = 0.0
         std = np.where(std == 0, 1.0, std)
         shape = (-1, 1, 1) if per_channel else (-1,)
         return mean.reshape(shape), std.reshape(shape)

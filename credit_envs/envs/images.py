@@ -184,6 +184,7 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             require_positive("max_grad_norm", max_grad_norm)
         require_one_of("credit", credit, get_args(CreditForm))
         require_positive("diffusion_sigma", diffusion_sigma)
+        require_one_of("evaluate_test", evaluate_test, (True, False))
         require_one_of("loss_on", loss_on, get_args(LossSplit))
         require_at_least("num_held_out", num_held_out, 1)
         require_one_of("score_on", score_on, get_args(ScoreSplit))

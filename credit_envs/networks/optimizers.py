@@ -10,7 +10,7 @@ pre-activations (`GramInputs`) decay in both, which is the same.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -131,13 +131,21 @@ class Adam(InnerOptimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(weights, learning_rate, max_grad_norm, weight_decay)
+        self._updates = torch.zeros(
+            len(self.weights), len(self.weights[0]), device=self.weights[0].device
+        )
+        self._view()
+
+    def _view(self) -> None:
         # A parameter for each network and layer, because each network counts its own updates.
         self._parameters = _one_by_one(self.weights)
         self._first_moments = _one_by_one(self.state[: len(self.weights)])
         self._second_moments = _one_by_one(self.state[len(self.weights) :])
-        self._updates = torch.zeros(
-            len(self.weights), len(self.weights[0]), device=self.weights[0].device
-        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles copy a view and what it is of apart, so that steps would be lost."""
+        self.__dict__.update(state)
+        self._view()
 
     def reset(self, networks: slice) -> None:  # noqa: D102
         super().reset(networks)

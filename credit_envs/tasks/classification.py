@@ -254,10 +254,18 @@ class ClassificationTask(Task):
         held_out = self._num_held_out
         if self.settings.num_samples + held_out > stop - start:
             beside = f" beside num_held_out={held_out}" if held_out else ""
+            room = stop - start - held_out
+            fewer = "hold fewer out" if held_out else "widen train_range"
+            advice = f"ask for at most {room}" if room > 0 else fewer
             raise ValueError(
                 f"num_samples={self.settings.num_samples}{beside} is more than the {stop - start} "
                 f"training images of {self.dataset.name} in train_range="
-                f"{self.settings.train_range}; ask for at most {stop - start - held_out}"
+                f"{self.settings.train_range}; {advice}"
+            )
+        if self.settings.score_on == "validation" and stop - start == total:
+            raise ValueError(
+                f"train_range={self.settings.train_range} leaves none of the {total} training "
+                f"images of {self.dataset.name} for validation; leave more out"
             )
         return np.arange(start, stop)
 
@@ -351,8 +359,13 @@ class ClassificationTask(Task):
         return metrics | ({"held_out_loss": self.held_out_loss()} if self._num_held_out else {})
 
     def guess_metrics(self) -> dict[str, float]:  # noqa: D102
-        guesses = {"loss": self.guess_loss, "accuracy": 1 / self.num_classes}
-        return guesses | ({"held_out_loss": self.guess_loss} if self._num_held_out else {})
+        losses = ["loss", *(["held_out_loss"] if self._num_held_out else [])]
+        accuracies = ["accuracy"]
+        if self.settings.evaluate_held_out:
+            losses.append(f"{self.settings.score_on}_loss")
+            accuracies.append(f"{self.settings.score_on}_accuracy")
+        chance = 1 / self.num_classes
+        return dict.fromkeys(losses, self.guess_loss) | dict.fromkeys(accuracies, chance)
 
     @property
     def activities(self) -> list[Tensor]:

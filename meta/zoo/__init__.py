@@ -5,9 +5,10 @@ meta-trained, with which seeds and versions, and what it scores. A new one is ma
 run: `python -m meta.zoo RUN NAME`.
 """
 
-import argparse
 import json
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from safetensors.torch import load_file, save
 from agents import SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
 from credit_envs.checks import nearest
 from credit_envs.files import atomic_path
+from meta.command_line import DONE, FAILED, Parser
 from meta.outer_loop import OuterLoop
 from meta.pgpe import PGPE
 from meta.recipes import outer_loop
 from meta.runs import Run
 
 FOLDER = Path(__file__).parent
+_NAME = re.compile(r"\w[\w-]*")
 _POLICIES: Mapping[str, type[TopDownPolicy]] = {
     policy.__name__: policy for policy in (SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy)
 }
@@ -44,7 +47,7 @@ def card(name: str) -> dict[str, Any]:
     if name not in names():
         known = ", ".join(names())
         raise ValueError(
-            f"no network {name!r} in the zoo{nearest(name, names())} There are {known}"
+            f"no network {name!r} in the zoo, which has {known}{nearest(name, names())}"
         )
     content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     return content
@@ -78,8 +81,10 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         folder: of the zoo.
 
     Raises:
-        ValueError: the run has no results yet.
+        ValueError: the run has no results yet, or the name is not a single word.
     """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name: take letters, digits and hyphens, as in mnist-mlp")
     results = run.folder / "results.json"
     if not results.exists():
         raise ValueError(
@@ -169,10 +174,17 @@ def _space(space: Any) -> dict[str, Any]:
     return {"low": low, "high": high, "shape": list(space.shape)}
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Put a finished run's network into the zoo.")
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = Parser(
+        "zoo", prog="python -m meta.zoo", description="Put a finished run's network into the zoo."
+    )
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("name", help="under which it will be known")
-    arguments = parser.parse_args()
-    add(Run.open(arguments.run), arguments.name)
+    arguments = parser.parse_args(argv)
+    try:
+        add(Run.open(arguments.run), arguments.name)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"zoo: {error}\n")
+        return FAILED
+    return DONE

@@ -1,5 +1,7 @@
 """`python -m meta.zoo RUN NAME`."""
 
+import sys
+
 from meta.zoo import main
 
-main()
+sys.exit(main())

@@ -271,6 +271,9 @@ def test_rules_that_need_no_weights_serve_too() -> None:
         (nn.Sequential(C(1, 6, 3, padding_mode="circular"), T(), L(6, 3)), 'use "zeros"'),
         (nn.Sequential(L(4, 6), T(), L(6, 4)), "knows 3 classes and the model has 4 outputs"),
         (nn.Sequential(L(4, 5), T(), L(5, 2), T(), L(2, 3)), r"6 hidden .* has 7 \(5 \+ 2\)"),
+        (nn.Sequential(L(4, 6), T(), L(6, 1)), "has one output"),
+        (nn.Sequential(one := L(4, 4), T(), one, T(), L(4, 3)), "stands in the model twice"),
+        (nn.Sequential(L(4, 6), T(), L(6, 3)).requires_grad_(False), "leave requires_grad=True"),
         (nn.Sequential(L(4, 3)), r"6 hidden .* has 0 \(none\)"),
     ],
 )
@@ -324,6 +327,37 @@ def test_labels(labels: Tensor, message: str) -> None:
     trainer = CreditTrainer(nn.Sequential(L(4, 6), T(), L(6, 3)), policy_for(9))
     with pytest.raises(ValueError, match=message):
         trainer.step(torch.zeros(3, 4), labels)
+
+
+def test_inputs_of_other_dimensions_are_refused() -> None:
+    trainer = CreditTrainer(nn.Sequential(L(4, 6), T(), L(6, 3)), policy_for(9))
+    with pytest.raises(ValueError, match=r"given inputs of shape \(3, 6, 4\), .* put a Flatten"):
+        trainer.step(torch.zeros(3, 6, 4), torch.tensor([0, 1, 2]))
+    convolution = nn.Sequential(C(1, 6, 3), T(), nn.Flatten(), L(24, 3))
+    with pytest.raises(ValueError, match=r"not \(B, channels, height, width\)"):
+        CreditTrainer(convolution, policy_for(9)).step(torch.zeros(1, 4, 6), torch.tensor([0]))
+
+
+def test_large_inputs_that_do_not_fit_are_refused_in_pytorchs_words() -> None:
+    model = nn.Sequential(L(1000, 400), T(), L(400, 3))
+    trainer = CreditTrainer(model, policy_for(403))
+    labels = torch.zeros(1000, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="1000x999 and 1000x400"):
+        trainer.step(torch.zeros(1000, 999), labels)
+    with pytest.raises(RuntimeError, match="same dtype"):
+        trainer.step(torch.zeros(1000, 1000, dtype=torch.float64), labels)
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_frozen_layers_stay(layer: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(C(1, 6, 3), T(), nn.Flatten(), L(24, 5), T(), L(5, 3))
+    model[layer].requires_grad_(False)
+    trainer = CreditTrainer(model, policy_for(14), max_grad_norm=None)
+    before = [p.detach().clone() for p in model.parameters()]
+    trainer.step(torch.randn(9, 1, 4, 4), torch.arange(9) % 3)
+    for parameter, then in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter, then) != parameter.requires_grad
 
 
 def test_inputs_that_are_not_finite_change_nothing() -> None:

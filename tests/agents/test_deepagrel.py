@@ -686,6 +686,7 @@ def test_broken_file(tmp_path):
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must be"),
         ({"skip_below": -0.1}, "skip_below=-0.1 must be"),
         ({"seed": -1}, "seed=-1 must be"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
         ({"env_kwargs": {"split": "train"}}, "env_kwargs are for an environment id"),
         ({"policy_kwargs": {"feedback": "none"}}, "feedback='none' is not one of 'tied'"),
         ({"policy_kwargs": {"hidden_sizes": ()}}, "must name at least one layer"),
@@ -722,6 +723,16 @@ def test_bad_policies_and_environments():
         DeepAGREL("MlpPolicy", vector_env(), batch_size=5)
 
 
+def test_an_id_with_its_module():
+    learner = DeepAGREL(
+        "MlpPolicy",
+        "credit_envs:ClassificationBandit-Digits-v0",
+        batch_size=5,
+        policy_kwargs={"hidden_sizes": (4,)},
+    )
+    assert learner.learn(10).n_envs == 5
+
+
 def test_longer_episodes_are_refused():
     learner = model(env="CartPole-v1")
     with pytest.raises(ValueError, match="every step must end its episode"):
@@ -730,10 +741,11 @@ def test_longer_episodes_are_refused():
     assert model(env=short).learn(20).num_timesteps == 20
 
 
-def test_divergence_is_reported():
+@pytest.mark.parametrize("log_interval", [1, 1000])
+def test_divergence_is_reported(log_interval):
     learner = model(learning_rate=1e6)
     with pytest.raises(FloatingPointError, match=r"diverged at .* use a smaller one"):
-        learner.learn(1000, log_interval=1)
+        learner.learn(1000, log_interval=log_interval)
 
 
 def test_early_stopping_without_knowing_how_long():

@@ -417,6 +417,11 @@ def test_actor_critic_on_spaces_that_do_not_fit():
         TDCAActorCriticPolicy(EPISODE, CREDITS, lambda _: 1e-3)
 
 
+def test_actor_critic_explores_in_one_way():
+    with pytest.raises(ValueError, match="leave out use_sde"):
+        TDCAActorCriticPolicy(SEEN, ACTED, lambda _: 1e-3, use_sde=True)
+
+
 @pytest.mark.parametrize(
     ("policy_class", "settings", "message"),
     [

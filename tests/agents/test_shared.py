@@ -43,6 +43,51 @@ def test_starts_as_direct_feedback_alignment_of_ten_squared_errors():
     torch.testing.assert_close(10 * actions[..., hidden:], 10 * (labels - outputs))
 
 
+@pytest.mark.parametrize(("samples", "num_updates"), [(SAMPLES, 20), (2100, 60)])
+def test_credits_are_the_terms_of_the_page_weighed_by_the_context(samples, num_updates):
+    """Written out neuron by neuron, with the scale of each term that the zoo's networks know."""
+    generator = torch.Generator().manual_seed(2)
+    outputs = torch.randn(1, samples, CLASSES, generator=generator).softmax(2)
+    labels = torch.eye(CLASSES)[torch.arange(samples) % CLASSES][None]
+    hidden = [torch.randn(1, units, samples, generator=generator).tanh() for units in UNITS]
+    policy = SharedTDCAPolicy(*spaces(), seed=5)
+    beta = grown(policy)
+    state = NetworkState(hidden, torch.tensor(0.25), num_updates)
+    action = policy.act_on(torch.cat([outputs, labels], 2), beta, state)[0].double().numpy()
+
+    first, bias, second, start = (part[0].double().numpy() for part in policy.network.unpack(beta))
+    ((feedback, groups),) = policy._matrices.values()
+    p, y = outputs[0].double().numpy(), labels[0].numpy()
+    right = (p * y).sum(1, keepdims=True)
+    loss = -np.log(right).mean() / np.log(CLASSES)
+    expected = []
+    for layer, units in enumerate(UNITS):
+        activity = hidden[layer][0].double().numpy()
+        context = [
+            2 * 0.25 - 1,
+            np.log(min(num_updates, 40) / 20),
+            np.log(min(samples, 2000) / 1000) / 2,
+            2 * min(loss, 2) - 1,
+            2 * (activity**2).mean() - 1,
+        ]
+        seen = np.tanh(first @ context + bias) / len(bias) ** 0.5
+        w, x, v = np.split(second @ seen + start, [6, 10])
+        jacobian = p * (y - p - (p * (y - p)).sum(1, keepdims=True))
+        e = (1 + x[0]) * (y - p) + 3 * x[1] * jacobian
+        e = e + 0.3 * x[2] * (y - 1 / CLASSES) + x[3] * (y - p) * right
+        for j in range(units):
+            column, half = (m[layer][:, j].numpy() for m in (feedback, groups))
+            u, own, given, a = e @ column, y @ half, p @ half, activity[j]
+            terms = [u, u * a**2, u / (1.05 - a**2), 0.1 * a, 0.1 * a**3, 0.1 * (a - a.mean())]
+            terms += [u * own, u * given, u * own * given, u * given**2]
+            expected.append(10 * np.exp(v[10]) * (u + v[:10] @ terms))
+    for k in range(CLASSES):
+        q, t = p[:, k], y[:, k]
+        terms = [t - q, 0.3 * t / q, 0.3 * t / q**0.5, -0.1 * np.log(q), 0.1 / (CLASSES * q)]
+        expected.append(10 * np.exp(w[5]) * (t - q + w[:5] @ terms))
+    np.testing.assert_allclose(10 * action, np.stack(expected, 1), rtol=2e-3, atol=2e-3)
+
+
 def test_permuting_samples_permutes_credits():
     policy = SharedTDCAPolicy(*spaces())
     beta, (observation, state) = grown(policy), situation()

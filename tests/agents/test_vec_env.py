@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 import credit_envs
 from agents import VectorEnvAdapter
@@ -83,6 +83,30 @@ def test_gymnasiums_vector_environments_too():
             assert ("terminal_observation" in info) == (t % 6 == 0)
             assert info.get("TimeLimit.truncated", False) == (t % 6 == 0)
     assert observation.shape == (2, 4)
+
+
+class EndsAsTimeIsUp(gymnasium.Env):
+    """Its first step is the last, and the last that a limit of one allows."""
+
+    observation_space = action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        return 1, 0.0, True, False, {}
+
+
+def test_what_has_ended_was_not_cut_off():
+    make = [lambda: gymnasium.wrappers.TimeLimit(EndsAsTimeIsUp(), 1)] * 2
+    env = VectorEnvAdapter(SyncVectorEnv(make, autoreset_mode=AutoresetMode.SAME_STEP))
+    theirs = DummyVecEnv(make)
+    for each in (env, theirs):
+        each.reset()
+        _, _, dones, infos = each.step(np.array([0, 1]))
+        assert dones.all()
+        assert [info["TimeLimit.truncated"] for info in infos] == [False, False]
 
 
 def test_other_autoreset_modes_are_refused():

@@ -11,6 +11,7 @@ from benchmarks.control_learners import learned
 from benchmarks.control_networks import Network, life_of, steps_lived
 from benchmarks.results import ResultsFile
 from benchmarks.table_s5 import TASKS, Extent, life_jobs, long_jobs, needed, render, target
+from credit_envs import __version__
 from meta import zoo
 from meta.evaluation import CONDITIONS
 
@@ -119,7 +120,7 @@ def test_runs_are_begun_resumed_and_found(tmp_path, monkeypatch):
         asked.append(options[0])
         run = self._folder(tmp_path) / "run"
         run.mkdir(parents=True, exist_ok=True)
-        (run / "config.json").write_text("{}")
+        (run / "config.json").write_text(json.dumps({"version": __version__}))
         if len(asked) == 1:
             raise OSError("train.py ended with exit code 130")
         (run / "results.json").write_text("{}")

@@ -126,6 +126,7 @@ def test_settings_of_pendulum(make, name, value, message):
     [
         ({"num_samples": 0}, "num_samples=0 must be a whole number of at least 1"),
         ({"num_samples": 61}, "more than the 60 training images .* ask for at most 60"),
+        ({"train_range": (0.5, 0.501)}, "more than the 0 training images .*; widen train_range"),
         (
             {"num_samples": 31, "train_range": (0, 0.5)},
             r"more than the 30 training images of Images in train_range=\(0, 0.5\)",
@@ -148,6 +149,15 @@ def test_settings_of_pendulum(make, name, value, message):
         ({"diffusion_sigma": 0.0}, "diffusion_sigma=0.0 must be a finite number above 0"),
         ({"score_on": "train"}, "score_on='train' is not one of 'test', 'validation'"),
         ({"score_on": "validation"}, "needs training images outside train_range"),
+        (
+            {"score_on": "validation", "train_range": (0, 0.999)},
+            "leaves none of the 60 training images of Images for validation",
+        ),
+        (
+            {"num_samples": 31, "loss_on": "held-out", "num_held_out": 1000},
+            "31 beside num_held_out=1000 is more than the 60 .* hold fewer out",
+        ),
+        ({"evaluate_test": "no"}, "evaluate_test='no' is not one of True, False"),
         ({"train_range": (0.5, 0.2)}, "0 ≤ start < stop ≤ 1"),
         ({"train_range": 0.5}, "0 ≤ start < stop ≤ 1"),
         ({"classes": (0,)}, "two or more different classes of Images, which has 0 to"),

@@ -732,6 +732,22 @@ def test_classes_that_there_are_not(classes: Any) -> None:
         from_arrays(own_arrays()).only(classes)
 
 
+def test_classes_without_a_test_image_are_refused() -> None:
+    x_train, y_train, x_test, _ = own_arrays()
+    data = from_arrays((x_train, y_train, x_test, np.full(len(x_test), 2)))
+    with pytest.raises(ValueError, match="leave none of the test images of Images"):
+        data.only((0, 1))
+
+
+def test_a_float_feature_that_never_varies_has_the_deviation_one() -> None:
+    x_train, y_train, x_test, y_test = own_arrays()
+    x_train, x_test = (np.array(x, np.float64).reshape(len(x), -1) for x in (x_train, x_test))
+    x_train[:, 0] = 0.1
+    _, std = from_arrays((x_train, y_train, x_test, y_test)).moments
+    assert std[0] == 1.0
+    assert (std[1:] != 1.0).all()
+
+
 def test_from_arrays_copies() -> None:
     arrays = own_arrays()
     data = from_arrays(arrays)

@@ -1,14 +1,17 @@
 """Evaluation: the four conditions do to the credits what they say."""
 
+import json
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
-from agents import CreditPolicy, TDCAPolicy, TDCARNNPolicy
+from agents import CreditPolicy, DFAPolicy, TDCAPolicy, TDCARNNPolicy
 from meta.baselines import spaces
 from meta.climbing import climb
 from meta.evaluation import evaluate
+from meta.pgpe import PGPE
 
 GAUSSIAN = "CreditAssign-Gaussian-v0"
 
@@ -115,6 +118,59 @@ def test_tasks_are_dealt_in_turn():
 def test_mixing_controls_need_two_lives():
     with pytest.raises(ValueError, match="at least two seeds"):
         evaluate(TowardsOrigin(*spaces(GAUSSIAN, {})), GAUSSIAN, [0])
+
+
+@pytest.mark.parametrize("conditions", [["nromal"], "normal"])
+def test_unknown_conditions_are_refused(conditions):
+    policy = TowardsOrigin(*spaces(GAUSSIAN, {}))
+    with pytest.raises(ValueError, match="is not one of 'normal', 'constant'"):
+        evaluate(policy, GAUSSIAN, range(2), conditions=conditions)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "ClassificationBandit-Digits-v0"])
+def test_other_environments_are_refused(env_id):
+    with pytest.raises(ValueError, match="name a credit-assignment environment"):
+        evaluate(TowardsOrigin(*spaces(GAUSSIAN, {})), env_id, range(2))
+    with pytest.raises(ValueError, match="name a credit-assignment environment"):
+        PGPE("TDCAPolicy", env_id)
+
+
+def test_a_network_for_other_rows_is_refused():
+    policy = TDCAPolicy(*spaces(GAUSSIAN, {}))
+    with pytest.raises(ValueError, match="evaluate it where it was trained"):
+        evaluate(policy, "CreditAssign-MultiGaussian-v0", range(2))
+
+
+class Single(TowardsOrigin):
+    """Forgets that there are several networks, which would all get the first one's credits."""
+
+    def act(self, observation, beta=None):
+        return super().act(observation)[:1]
+
+
+class Double(TowardsOrigin):
+    """Of another type."""
+
+    def act(self, observation, beta=None):
+        return super().act(observation).double()
+
+
+@pytest.mark.parametrize("policy_class", [Single, Double])
+def test_actions_that_are_no_credits_are_refused(policy_class):
+    with pytest.raises(ValueError, match=r"make it torch.float32 of shape \(3, 2\)"):
+        evaluate(policy_class(*spaces(GAUSSIAN, {})), GAUSSIAN, range(3))
+
+
+def test_networks_that_diverge_count_as_guessing():
+    env_id = "CreditAssign-Digits-v0"
+    kwargs = {"num_samples": 20, "num_updates": 2, "optimizer": "sgd", "max_grad_norm": None}
+    kwargs["credit_scale"] = 1e38
+    policy = DFAPolicy(*spaces(env_id, kwargs))
+    curves = evaluate(policy, env_id, [0], {**kwargs, "learning_rate": 1e38}, ["normal"])
+    normal = curves.conditions["normal"]
+    np.testing.assert_allclose(normal.per_update["loss"], np.log(10), rtol=1e-5)
+    assert normal.last("test_accuracy") == pytest.approx(0.1)
+    json.dumps(curves.to_json(), allow_nan=False)
 
 
 def test_gradient_ascent_is_trapped_where_a_guide_is_not():

@@ -128,6 +128,8 @@ def test_lives_of_several_sizes():
     assert (samples < 60 * 0.2**0.5).mean() == pytest.approx(0.5, abs=0.08)
     assert abs(np.corrcoef(samples, updates)[0, 1]) < 0.15
     assert {small()._sizes(0, seed) for seed in range(5)} == {(60, 5)}
+    two = MetaGradient("TDCAPolicy", [DIGITS, DIGITS], INNER, TEACHER, shortest=0.2, seed=0)
+    assert [two._sizes(1, seed) for seed in range(20)] != sizes[:20]
     (unroll,) = model._unrolls
     seed = model.life_seeds[0]
     n, updates = model._sizes(0, seed)
@@ -193,6 +195,8 @@ def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
         ({"shortest": 1.5}, "shortest"),
         ({"smoothing": 0.0}, "smoothing"),
         ({"chunk_size": 0}, "chunk_size"),
+        ({"relative_loss": "no"}, "relative_loss='no' is not one of True, False"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
         ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),
         ({"inner": {"architecture": "residual", "hidden_sizes": (8, 8)}}, '="residual" and'),
     ],

@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents import SharedTDCAPolicy, TDCAPolicy
+from meta.optimizers import ClipUp
 from meta.pgpe import PGPE, centred_ranks, mean_ranks
 from meta.population import usual_chunk_size
 
@@ -53,6 +54,22 @@ def test_centre_and_stdev_follow_the_equations():
     change = np.clip(0.5 * stdev_gradient, -0.2 * stdev, 0.2 * stdev)
     np.testing.assert_allclose(model.stdev.numpy(), stdev + change, rtol=1e-5)
     assert (np.abs(change) == np.float32(0.2) * stdev).any() or np.abs(change).max() > 0
+
+
+def test_clipup_gathers_speed_up_to_its_limit():
+    place = torch.zeros(3, requires_grad=True)
+    optimizer = ClipUp([place], lr=0.1)
+    steps = []
+    for _ in range(4):
+        before = place.detach().clone()
+        place.grad = torch.tensor([3.0, 0.0, -4.0])
+        optimizer.step()
+        steps.append((place.detach() - before).norm().item())
+    assert steps == pytest.approx([0.1, 0.19, 0.2, 0.2], rel=1e-5)
+
+
+def test_other_seeds_meet_other_lives():
+    assert not set(small(seed=3).life_seeds) & set(small(seed=4).life_seeds)
 
 
 def test_candidates_are_antithetic_around_the_centre():
@@ -353,11 +370,21 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"starts": 0}, "starts"),
         ({"generations_per_start": 0}, "generations_per_start"),
         ({"n_workers": -1}, "n_workers"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
+        ({"resample_lives": "false"}, "resample_lives='false' is not one of True, False"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
     ],
 )
 def test_refusals(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small(**kwargs)
+
+
+def test_refuses_unknown_policies_and_no_log_interval():
+    with pytest.raises(ValueError, match="did you mean 'TDCAPolicy'"):
+        PGPE("TDCAPolcy", "CreditAssign-Gaussian-v0")
+    with pytest.raises(ValueError, match="log_interval=0"):
+        small().learn(1, log_interval=0)
 
 
 def test_refuses_vector_environments_that_do_not_fit():

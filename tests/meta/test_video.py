@@ -97,6 +97,8 @@ def test_the_command(monkeypatch, capsys):
     monkeypatch.setattr(video, "RecordVideo", missing)
     assert video.main(["cartpole"]) == 1
     assert video.main(["cart-pole"]) == 1
-    missing_said, unknown_said = capsys.readouterr().err.strip().splitlines()
+    assert video.main(["traveller"]) == 1
+    missing_said, unknown_said, several_said = capsys.readouterr().err.strip().splitlines()
     assert "pip install" in missing_said
     assert "'cartpole'" in unknown_said
+    assert "trained in several environments" in several_said

@@ -102,3 +102,18 @@ def test_a_finished_run_goes_into_the_zoo(tmp_path, monkeypatch):
     (folder / "results.json").unlink()
     with pytest.raises(ValueError, match="--resume"):
         zoo.add(Run.open(folder), "again", tmp_path)
+
+
+def test_the_command(tmp_path, capsys):
+    arguments = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations", "1"]
+    assert train.main([*arguments, "--logdir", str(tmp_path)]) == train.DONE
+    (folder,) = tmp_path.iterdir()
+    capsys.readouterr()
+    assert zoo.main([str(tmp_path), "name"]) == train.FAILED
+    assert zoo.main([str(folder), "../name"]) == train.FAILED
+    (folder / "config.json").write_text("{}")
+    assert zoo.main([str(folder), "name"]) == train.FAILED
+    no_run, no_name, no_version = capsys.readouterr().err.strip().splitlines()
+    assert "holds no run" in no_run
+    assert "'../name' is no name" in no_name
+    assert "a run of version None, and this is" in no_version
