@@ -289,6 +289,11 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
     for module in _flat(model):
         if isinstance(module, nn.Linear | nn.Conv2d):
             _check_layer(module)
+            if module.weight.dtype == torch.float16:
+                raise ValueError(
+                    f"{module} is in float16, in which gradients overflow; make it float32 or "
+                    "bfloat16"
+                )
             if any(module is stage.layer for stage in stages):
                 raise ValueError(f"{module} stands in the model twice; give each place its own")
             stages.append(_Stage(module))

@@ -1,6 +1,7 @@
 """Top-down credit assignment: policies that are top-down networks (TDCA)."""
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -204,7 +205,10 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
         lr_schedule: learning rate as a function of the remaining progress.
         hidden_sizes: tanh hidden layers of actor and critic.
         log_std_init: initial log standard deviation of the actions.
-        kwargs: further arguments of `ActorCriticPolicy`.
+        use_sde: False; state-dependent exploration, which Stable-Baselines3 offers every policy, is
+            refused.
+        optimizer_class: of PyTorch.
+        optimizer_kwargs: of the optimiser, but for the learning rate.
 
     Raises:
         ValueError: the spaces have no rows in common, or state-dependent exploration.
@@ -218,12 +222,14 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
         *,
         hidden_sizes: Sequence[int] = (30, 30),
         log_std_init: float = -2.0,
-        **kwargs: Any,
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.hidden_sizes = require_sizes("hidden_sizes", hidden_sizes, allow_empty=True)
         self._sizes = _row_sizes(observation_space, action_space)
         self._action_shape = action_space.shape
-        if kwargs.get("use_sde"):
+        if use_sde:
             raise ValueError(
                 "TDCAActorCriticPolicy explores by a standard deviation for each credit; leave "
                 "out use_sde"
@@ -234,7 +240,8 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
             lr_schedule,
             net_arch=[],
             log_std_init=log_std_init,
-            **kwargs,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -254,9 +261,8 @@ class TDCAActorCriticPolicy(ActorCriticPolicy):
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters = super()._get_constructor_parameters()
-        del parameters["net_arch"]
-        return parameters | {"hidden_sizes": self.hidden_sizes}
+        parameters = super()._get_constructor_parameters() | {"hidden_sizes": self.hidden_sizes}
+        return {name: parameters[name] for name in signature(type(self)).parameters}
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, values and log-probabilities for a batch of observations."""

@@ -41,6 +41,7 @@ from meta import zoo
 from meta.baselines import image_env, image_split
 from meta.command_line import at_least, positive
 from meta.report import fresh_lives
+from meta.spread import sample_std
 
 NAME = "credit_angles"
 EXAMPLES = """\
@@ -129,7 +130,7 @@ def measured(data: str, method: str, updates: int, lives: int) -> dict[str, Any]
     policy, kwargs = policy_of(method, setting.env_id, {**kwargs, "train_range": fresh})
     env, task = image_env(setting.env_id, {**kwargs, "evaluate_test": False})
     by_life = np.stack([angles(policy, env, task, seed) for seed in fresh_lives(lives)])
-    mean, std = by_life.mean(0), by_life.std(0)
+    mean, std = by_life.mean(0), sample_std(by_life, 0)
     return {
         "angle": {
             name: {"mean": _without_gaps(mean[:, i]), "std": _without_gaps(std[:, i])}

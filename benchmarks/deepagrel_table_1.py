@@ -16,6 +16,7 @@ from benchmarks.command import exit_code
 from benchmarks.deepagrel import FILE, NETWORKS, Extent, Network
 from benchmarks.results import Cell, ResultsFile, makers, markdown
 from meta.command_line import Parser
+from meta.spread import sample_std
 
 NAME = "deepagrel_table_1"
 DEFAULT = ("MNIST Full", "MNIST Conv", "MNIST LocCon")
@@ -128,7 +129,7 @@ def mean(numbers: np.ndarray, digits: int) -> str:
         return "–"
     if len(numbers) == 1:
         return f"{numbers[0]:.{digits}f}"
-    return f"{numbers.mean():.{digits}f} ({numbers.std():.{digits}f})"
+    return f"{numbers.mean():.{digits}f} ({sample_std(numbers):.{digits}f})"
 
 
 def beside(ours: str, paper: str) -> str:

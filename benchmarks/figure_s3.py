@@ -51,6 +51,7 @@ from credit_envs.tasks import ClassificationTask
 from meta.baselines import image_split, image_task, learn
 from meta.command_line import at_least, positive
 from meta.report import fresh_lives
+from meta.spread import sample_std
 
 NAME = "figure_s3"
 EXAMPLES = """\
@@ -342,7 +343,7 @@ def table(between: Cell, names: Sequence[str]) -> str:
     for one, other in combinations_with_replacement(names, 2):
         cell = between[f"{one} | {other}"]
         who = other if one != other else "itself in another life"
-        means = [f"{np.mean(cell[kind]):.1f} ± {np.std(cell[kind]):.1f}" for kind in ANGLES]
+        means = [f"{np.mean(cell[kind]):.1f} ± {sample_std(cell[kind]):.1f}" for kind in ANGLES]
         rows.append([one, who, *means])
     return markdown(["rule", "and", *(f"{title}, °" for title in ANGLES.values())], rows)
 

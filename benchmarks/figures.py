@@ -19,6 +19,7 @@ from benchmarks.command import exit_code
 from benchmarks.results import FOLDER, ResultsFile
 from credit_envs.files import atomic_path
 from meta.command_line import Parser
+from meta.spread import sample_std
 
 DOCS = Path(__file__).parent.parent / "docs" / "figures"
 QUICK = Path("runs/figures")
@@ -153,7 +154,7 @@ def rounded(values: ArrayLike, digits: int = 4) -> Any:
 
 def mean_and_std(values: NDArray[np.float64]) -> dict[str, list[float]]:
     """Over the first axis."""
-    return {"mean": rounded(values.mean(0)), "std": rounded(values.std(0))}
+    return {"mean": rounded(values.mean(0)), "std": rounded(sample_std(values, 0))}
 
 
 # ---------------------------------------------------------------------- looks

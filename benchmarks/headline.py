@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.results import makers
 from credit_envs.files import atomic_path
+from meta.spread import sample_std
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 Results = Mapping[str, Any]
@@ -150,7 +151,7 @@ def line(row: Row, runs: Sequence[Results]) -> str:
     cells = []
     for name, measure in row.measures.items():
         values = np.concatenate([measure(results) for results in runs])
-        cells.append(f"{name} {values.mean():.1f} ± {values.std():.1f}")
+        cells.append(f"{name} {values.mean():.1f} ± {sample_std(values):.1f}")
     learning, total = (
         f"{np.mean([results[key] for results in runs]):.0f}"
         for key in ("learning_seconds", "seconds")

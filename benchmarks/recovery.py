@@ -29,6 +29,7 @@ from meta.evaluation import CONDITIONS, Condition, evaluate
 from meta.pgpe import PGPE
 from meta.recipes import RECIPES
 from meta.report import fresh_lives
+from meta.spread import sample_std
 
 NAME = "recovery"
 EXAMPLES = """\
@@ -172,7 +173,7 @@ def render(file: ResultsFile, extent: Extent = Extent()) -> str:
     for decay in WEIGHT_DECAYS:
         for condition in CONDITIONS:
             curves = curves_of(found, decay, condition)
-            at_moments = [f"{v.mean():.1f} ± {v.std():.1f}" for v in curves[:, moments].T]
+            at_moments = [f"{v.mean():.1f} ± {sample_std(v):.1f}" for v in curves[:, moments].T]
             recovery = ", ".join(episodes_to_recover(curve) for curve in curves)
             lines.append([f"{decay:g}", condition, *at_moments, recovery])
     about = (

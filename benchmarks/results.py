@@ -21,6 +21,7 @@ from rich.progress import track
 from credit_envs.files import atomic_path
 from credit_envs.local_workers import begin_worker
 from meta.runs import provenance
+from meta.spread import sample_std
 
 FOLDER = Path(__file__).parent / "results"
 Cell = Mapping[str, Any]
@@ -157,4 +158,4 @@ def spread(values: Sequence[float], factor: float = 100.0) -> str:
     scaled = factor * np.asarray(values)
     if len(scaled) == 1:
         return f"{scaled[0]:.2f}"
-    return f"{scaled.mean():.2f} ± {scaled.std():.2f}"
+    return f"{scaled.mean():.2f} ± {sample_std(scaled):.2f}"

@@ -34,6 +34,7 @@ from benchmarks.control_learners import Algorithm, learned
 from benchmarks.control_networks import FILE, LOGDIR, Network, Variant, life_of
 from benchmarks.results import Cell, Job, ResultsFile, makers, markdown
 from meta.command_line import Parser, positive
+from meta.spread import sample_std
 
 NAME = "table_s5"
 EXAMPLES = """\
@@ -516,7 +517,7 @@ def with_steps(returns: Values, steps: Sequence[float]) -> str:
 def spread(values: Values) -> str:
     """Mean ± standard deviation; the value alone where there is one."""
     mean = f"{np.mean(values):.1f}".replace("-", "−")
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {sample_std(values):.1f}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from agents.rules import FeedbackRulePolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.checks import require_one_of
 from meta.environment import make_credit_env
+from meta.spread import sample_std
 
 Condition = Literal["normal", "constant", "shuffled", "frozen"]
 CONDITIONS: tuple[Condition, ...] = ("normal", "constant", "shuffled", "frozen")
@@ -72,7 +73,7 @@ class Evaluation:
             condition: {
                 metric: {
                     "mean": curve.mean(0).round(6).tolist(),
-                    "std": curve.std(0).round(6).tolist(),
+                    "std": sample_std(curve, 0).round(6).tolist(),
                 }
                 for metric, curve in {**curves.per_update, **curves.final}.items()
             }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents import CreditPolicy
 from credit_envs.tasks.surfaces import REGION, Surface
 from meta.evaluation import Condition, Curves
+from meta.spread import sample_std
 from meta.tuning import Score
 
 _COLOURS = {
@@ -42,7 +43,7 @@ def control_conditions(conditions: Mapping[Condition, Curves], metric: str) -> F
         values = curves.per_update[metric]
         update = np.arange(values.shape[1])
         label = f"{condition} credits" if condition != "frozen" else "no credits (frozen)"
-        _band(axes, update, values.mean(0), values.std(0), label, _COLOURS[condition])
+        _band(axes, update, values.mean(0), sample_std(values, 0), label, _COLOURS[condition])
     axes.set(xlabel="update", ylabel=metric.replace("_", " "), title="inner loop, fresh lives")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
@@ -54,7 +55,7 @@ def accuracy_curves(scores: Sequence[Score]) -> Figure:
     figure, axes = _figure()
     for index, score in enumerate(scores):
         update = np.arange(score.curve.shape[1])
-        mean, stdev = 100 * score.curve.mean(0), 100 * score.curve.std(0)
+        mean, stdev = 100 * score.curve.mean(0), 100 * sample_std(score.curve, 0)
         _band(axes, update, mean, stdev, score.method, f"C{index}")
     axes.set(xlabel="update", ylabel="training accuracy / %", title="inner loop, fresh subsets")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -21,6 +21,7 @@ from meta.climbing import GRID, climb
 from meta.evaluation import Evaluation, evaluate
 from meta.figures import accuracy_curves, control_conditions, credit_field, learning_curves
 from meta.replay import replay_in_gymnasium
+from meta.spread import sample_std
 from meta.trials import scores
 from meta.tuning import Split, Tuned, score, tuned_score
 
@@ -288,4 +289,4 @@ def _surfaces(env_id: str) -> tuple[Sequence[Any], Sequence[Sequence[float]]]:
 
 def _spread(values: NDArray[np.float64]) -> str:
     decimals = 0 if abs(values.mean()) >= 1000 else 1
-    return f"{values.mean():.{decimals}f} ± {values.std():.{decimals}f}"
+    return f"{values.mean():.{decimals}f} ± {sample_std(values):.{decimals}f}"

@@ -330,8 +330,8 @@ def test_list_and_help_teach(capsys):
         (["--agent", "tdca-shared", "--env", DIGITS, "--outer", "pgpe"], "takes meta-gradient"),
         ([*TEACH, "1", "--learner-kwargs", "population_size=4"], "no 'population_size'"),
         (
-            [*TEACH[:4], "--env", DIGITS, "--env-kwargs", "credit=groups", "credit_groups=4"],
-            'credit="groups": use PGPE',
+            [*TEACH[:4], "--env", DIGITS, "--env-kwargs", "credit=parameters"],
+            'credit="parameters": use PGPE',
         ),
         ([*QUICK, "1", "--init-from", "gausian"], "did you mean 'gaussian'"),
         ([*QUICK, "1", "--init-from", "multi-gaussian"], "other observations or credits"),

@@ -75,7 +75,9 @@ class AuGMEnT(LocalLearner):
             dropout: filters are shared between places, and tags belong to one synapse.
         env: an environment id, of which `num_envs` are made, or an environment or a vector
             environment of Gymnasium or Stable-Baselines3.
-        learning_rate: α, or a function of the remaining progress.
+        learning_rate: α, or a function of the remaining progress. The default is for returns of
+            about one. With larger ones, such as CartPole's 1 for every step, networks diverge:
+            pay failure alone, or take a tenth.
         num_envs: environments that are made if an id is given.
         gamma: γ, from 0 to 1, by which a reward counts less with every step.
         tag_decay: λ, from 0 to 1, which tags keep in every step besides γ. With 0 only the last

@@ -110,9 +110,7 @@ class ClassificationTask(Task):
         self.guess_loss = log(dataset.num_classes)
         self._dtype = dtype
         self._pool = self._training_pool()
-        self._mean, self._std = (
-            torch.as_tensor(moment, dtype=dtype, device=device) for moment in dataset.moments
-        )
+        self._moments = [torch.as_tensor(moment, device=device) for moment in dataset.moments]
 
         # Of a single image: a convolution sees its patches, each in a column.
         self._num_inputs, self.columns_per_image = self.standardise(dataset.x_train[:1]).shape
@@ -287,8 +285,11 @@ class ClassificationTask(Task):
 
         For a convolution, their patches, see `image_patches`.
         """
-        x = torch.tensor(images, dtype=self._dtype, device=self.device)
-        x = (x - self._mean) / self._std
+        # A user's features may lie far from 0, where single precision has few digits left.
+        exact = torch.float64 if images.dtype == np.float64 else self._dtype
+        mean, std = (moment.to(exact) for moment in self._moments)
+        x = torch.tensor(images, dtype=exact, device=self.device)
+        x = ((x - mean) / std).to(self._dtype)
         samples = x.reshape(len(images), -1).T.contiguous()
         if self.settings.architecture != "cnn":
             return samples

@@ -282,6 +282,11 @@ def test_models_that_cannot_be_served(model: Any, message: str) -> None:
         CreditTrainer(model, policy_for(9))
 
 
+def test_half_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="float32 or bfloat16"):
+        CreditTrainer(nn.Sequential(L(4, 6), T(), L(6, 3)).half(), policy_for(9))
+
+
 def test_policies_that_cannot_serve() -> None:
     model = nn.Sequential(L(4, 6), T(), L(6, 3))
     with pytest.raises(ValueError, match="BackpropPolicy reads its networks from an environment"):

@@ -103,7 +103,7 @@ def test_the_table_shows_cells_beside_the_papers(tmp_path: Path) -> None:
         "2.0",
         "94.00 (0.00)",
         "–",
-        "96.00 (1.00)",
+        "96.00 (1.41)",
         "91.00 (0.00), 2 *(98.33 (0.09))* |",
     ]
     assert lines[3].split(" | ")[5:7] == ["1.0", "–"]
@@ -144,7 +144,7 @@ def test_what_skipping_saves(tmp_path: Path) -> None:
             put(file, job, test=[0.8, 0.9], learning_seconds=each)
     lines = deepagrel_skipping.render(file, 2, 3).splitlines()
     assert lines[2] == "| none | 90.00 (0.00) | 11 (1) | 0 |"
-    assert lines[3] == "| 0.1 | 90.00 (0.00) | 6 (0) | 50 |"
+    assert lines[3] == "| 0.1 | 90.00 (0.00) | 6 (1) | 50 |"
 
 
 def test_a_damaged_checkpoint_ends_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:

@@ -81,7 +81,7 @@ def test_quick_results_lie_apart_and_damaged_files_are_refused(tmp_path):
 def test_markdown_and_spread():
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
     assert spread([0.5]) == "50.00"
-    assert spread([0.4, 0.6]) == "50.00 ± 10.00"
+    assert spread([0.4, 0.6]) == "50.00 ± 14.14"
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -107,7 +107,7 @@ def test_a_table_shows_its_cells_beside_the_papers(tmp_path):
     wanted = job("Kaiming BP", block.columns["small"])
     file.cell(wanted.key, wanted.settings, lambda: {"train": [0.9], "test": [0.8, 0.9]})
     lines = render(file, [block]).splitlines()
-    assert lines[2] == "| BP | 90.00 / 85.00 ± 5.00 *(96 / 88)* | – |"
+    assert lines[2] == "| BP | 90.00 / 85.00 ± 7.07 *(96 / 88)* | – |"
     assert lines[3] == "| evolved | – | – |"
 
 

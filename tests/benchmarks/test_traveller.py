@@ -61,6 +61,6 @@ def test_the_table_shows_what_there_is_and_pools_outer_loop_seeds(tmp_path):
     file.cell(second, {}, lambda: {"train": [0.9], "test": [0.6]})
     lines = traveller.render(file, known).splitlines()
     assert lines[2] == (
-        "| Digits, traveller, meta-trained on the others | 95.00 ± 5.00 / 70.00 ± 10.00 | – | – |"
+        "| Digits, traveller, meta-trained on the others | 95.00 ± 7.07 / 70.00 ± 14.14 | – | – |"
     )
     assert lines[3] == ""

@@ -359,3 +359,14 @@ def test_held_out_loss_is_that_of_other_images(seeds: list[int], optimizer: str)
 def test_held_out_images_need_room() -> None:
     with pytest.raises(ValueError, match="ask for at most 20"):
         make_task(num_samples=30, loss_on="held-out", num_held_out=40)
+
+
+def test_features_far_from_zero_keep_their_digits():
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((60, 4)), np.arange(60) % 3
+    standardised = []
+    for offset in (0.0, 1e8):
+        data = from_arrays((x[:40] + offset, labels[:40], x[40:] + offset, labels[40:]))
+        task = ClassificationTask(data, TrainingSettings(num_samples=20), 1, CPU)
+        standardised.append(task.standardise(data.x_test))
+    torch.testing.assert_close(*standardised, rtol=0.0, atol=1e-6)
