@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from errno import ENOSPC
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -71,8 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("train.py: interrupted", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, FloatingPointError, WorkerError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"train.py: {error}{_fix(error)}", file=sys.stderr)
         return FAILED
+
+
+def _fix(error: Exception) -> str:
+    """What to do about an error that does not say so: that of TensorBoard on a full disk."""
+    if isinstance(error, OSError) and error.errno == ENOSPC:
+        return "; free space, and go on with --resume and the run folder"
+    return ""
 
 
 # ---------------------------------------------------------------------- learning

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -534,3 +535,14 @@ def test_ctrl_c_while_workers_start_is_no_traceback(tmp_path):
     _, error = process.communicate(timeout=30)
     assert process.returncode == train.INTERRUPTED
     assert "Traceback" not in error
+
+
+def test_a_full_disk_names_the_fix(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.writer.SummaryWriter.add_scalar", full)
+    arguments = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations", "2"]
+    assert train.main([*arguments, "--logdir", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.endswith("go on with --resume and the run folder")
