@@ -20,7 +20,13 @@ from torch import Tensor
 
 from agents import TopDownPolicy, VectorEnvAdapter
 from credit_envs import CreditAssignVectorEnv
-from credit_envs.checks import require_at_least, require_one_of, require_positive
+from credit_envs.checks import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_unit,
+)
 from meta.optimizers import CenterOptimizerName, make_center_optimizer
 from meta.outer_loop import OuterLoop, ids_of
 from meta.population import Evaluator, EvaluatorSettings, Generation
@@ -149,7 +155,10 @@ class PGPE(OuterLoop):
         if worst_lives > 1:
             raise ValueError(f"worst_lives={worst_lives!r} is a share of lives: at most 1.0")
         require_positive("stdev_init", stdev_init)
+        require_not_negative("stdev_learning_rate", stdev_learning_rate)
+        require_unit("stdev_max_change", stdev_max_change)
         require_positive("center_learning_rate", center_learning_rate)
+        require_unit("anneal_to", anneal_to)
         require_one_of("optimizer", optimizer, get_args(CenterOptimizerName))
         require_at_least("n_workers", n_workers, 0)
         if anneal_over is not None:
