@@ -6,7 +6,7 @@ outer loop never met, with the agent's own credits and under three controls: the
 credits, those of another agent, and none. Where constant credits do as well as its own, learning
 takes no adaptation, only a drift that is good for all. Below, the outer loop: the mean return of
 the candidates' agents after their last update (of the lives that count there), by generation; in
-Pendulum it is begun anew every 60 generations, fourteen times, and goes on from the best. Bands
+Pendulum it is begun anew every 60 generations, eight times, and goes on from the best start. Bands
 are standard deviations over seeds of the outer loop. The networks are those of Tables S5 and S6;
 what is missing is meta-trained.
 """
