@@ -129,7 +129,7 @@ def render(file: ResultsFile) -> str:
     seeds = len({cell["settings"]["network"]["seed"] for cell in used})
     lives = used[0]["settings"]["lives"]
     return (
-        f"{markdown(['', *TASKS], lines)}\n\n{seeds} seeds of the outer loop, {lives} lives each. "
+        f"{markdown(['', *TASKS], lines)}\n\nSeeds of the outer loop: {seeds}, {lives} lives each. "
         f"In italics what the paper has. Made by {makers(used)}."
     )
 
