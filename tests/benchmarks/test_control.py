@@ -1,6 +1,7 @@
 """Control: what learners and networks are scored by, and how the tables show it."""
 
 import json
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,7 @@ from benchmarks.table_s5 import TASKS, Extent, life_jobs, long_jobs, needed, ren
 from credit_envs import __version__
 from meta import zoo
 from meta.evaluation import CONDITIONS
+from meta.pgpe import PGPE
 
 SMALL = Extent(seeds=1, tuning_seeds=0, generations=1, marks=(1_000, 2_000))
 
@@ -179,22 +181,43 @@ def test_the_figure_is_drawn_from_the_results(tmp_path, monkeypatch, capsys):
     assert len(ResultsFile(control_networks.FILE, True, tmp_path).cells) == 4
 
 
-def test_table_s6_shows_returns_and_successes(tmp_path):
+def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
     file = ResultsFile("control", folder=tmp_path)
     assert "Nothing" in table_s6.render(file)
-    before, after = {"mean": [10.0, 900.4], "std": [1.0, 20.0]}, {"mean": [0.0, 0.9], "std": [0, 0]}
-    metrics = {"episode_return": before, "success": after}
-    tasks = {task: {"normal": metrics, "constant": metrics} for task in table_s6.TASKS}
-    key = table_s6._key("unseen")
-    file.cell(key, {"lives": 30}, lambda: {"tasks": tasks})
+    for seed, end in enumerate((890.4, 910.4)):
+        metrics = {
+            "episode_return": {"mean": [10.0, end], "std": [1.0, 20.0]},
+            "success": {"mean": [0.0, end / 1000], "std": [0.0, 0.0]},
+        }
+        tasks = {task: {"normal": metrics, "constant": metrics} for task in table_s6.TASKS}
+        settings = {"network": {"seed": seed}, "lives": 30}
+        file.cell(table_s6._key("unseen", seed), settings, lambda tasks=tasks: {"tasks": tasks})
     lines = table_s6.render(file).splitlines()
-    assert lines[2].count("| 10 ± 1 (0 %) ") == 3
-    assert "| 900 ± 20 (90 %) *(1932.2 (0 %))* |" in lines[3]
-    assert "30 lives" in lines[-1]
+    assert lines[2].count("| 10 ± 0 (0 ± 0 %) ") == 3
+    assert "| 900 ± 10 (90 ± 1 %) *(1932.2 (0 %))* |" in lines[3]
+    assert "Seeds of the outer loop: 2, 30 lives each" in lines[-1]
 
 
-def test_table_s6_refuses_networks_of_other_environments(tmp_path, capsys):
-    assert table_s6.main(["--quick", "--network", "cartpole"]) == 1
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("table_s6: cartpole was meta-trained in CreditAssign-CartPole-v0")
-    assert len(error.splitlines()) == 1
+def test_table_s6_scores_the_network_of_a_run_and_keeps_the_cell(tmp_path, monkeypatch):
+    """Of a network that gives no credits, agents stay as they were, whatever the condition."""
+    env_id = table_s6.ENV_ID
+    model = PGPE("TDCARNNPolicy", env_id, population_size=2, seed=0)
+    model.policy.beta.data.zero_()
+    model.save(tmp_path / "model.zip")
+    asked = []
+
+    def run(network, logdir):
+        asked.append((network.seed, logdir))
+        return SimpleNamespace(checkpoint=tmp_path / "model.zip")
+
+    monkeypatch.setattr(Network, "run", run)
+    file = ResultsFile("control", folder=tmp_path)
+    cells = [table_s6.score(file, 5, "unseen", tmp_path, quick=True) for _ in range(2)]
+    assert asked == [(5, tmp_path)]
+    assert cells[0] == cells[1]
+    assert cells[0]["settings"]["env_kwargs"]["starts"] == "unseen"
+    for task in table_s6.TASKS:
+        by_condition = cells[0]["tasks"][task]
+        first, *later = by_condition["normal"]["episode_return"]["mean"]
+        assert later == [first] * len(later)
+        assert by_condition["constant"] == by_condition["normal"]
