@@ -5,10 +5,10 @@ OpenGL, see `python -m meta.video --help`). In the middle, its return by update 
 outer loop never met, with the agent's own credits and under three controls: the mean of all agents'
 credits, those of another agent, and none. Where constant credits do as well as its own, learning
 takes no adaptation, only a drift that is good for all. Below, the outer loop: the mean return of
-the candidates' agents after their last update (of the lives that count there), by generation; it
-is begun anew in Pendulum every 60 generations, eight times, and in Meta-World every 30, three
-times, and goes on from the best start. Bands are standard deviations over seeds of the outer loop.
-The networks are those of Tables S5 and S6; what is missing is meta-trained.
+the candidates' agents after their last update (of the lives that count there), by generation; in
+Pendulum it is begun anew every 60 generations, eight times, and goes on from the best start. Bands
+are standard deviations over seeds of the outer loop. The networks are those of Tables S5 and S6;
+what is missing is meta-trained.
 """
 
 import argparse

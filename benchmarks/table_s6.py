@@ -25,6 +25,7 @@ from meta.command_line import Parser, positive
 from meta.evaluation import Condition, evaluate
 from meta.pgpe import PGPE
 from meta.report import fresh_lives
+from meta.spread import sample_std
 
 NAME = "table_s6"
 EXAMPLES = """\
@@ -144,7 +145,7 @@ def said(metrics: Sequence[Any], update: int) -> str:
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation; the value alone where there is one."""
     mean = f"{np.mean(values):.0f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values):.0f}"
+    return mean if len(values) == 1 else f"{mean} ± {sample_std(values):.0f}"
 
 
 if __name__ == "__main__":
