@@ -194,7 +194,7 @@ def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
         file.cell(table_s6._key("unseen", seed), settings, lambda tasks=tasks: {"tasks": tasks})
     lines = table_s6.render(file).splitlines()
     assert lines[2].count("| 10 ± 0 (0 ± 0 %) ") == 3
-    assert "| 900 ± 10 (90 ± 1 %) *(1932.2 (0 %))* |" in lines[3]
+    assert "| 900 ± 14 (90 ± 1 %) *(1932.2 (0 %))* |" in lines[3]
     assert "Seeds of the outer loop: 2, 30 lives each" in lines[-1]
 
 
