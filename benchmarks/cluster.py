@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TDCAPolicy
-from benchmarks.command import exit_code
-from benchmarks.results import Cell, ResultsFile, makers, markdown
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown
 from credit_envs.local_workers import LocalWorker
 from credit_envs.workers import Worker
 from meta import zoo

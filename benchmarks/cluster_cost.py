@@ -36,9 +36,9 @@ import numpy as np
 import torch
 
 from benchmarks import cluster
-from benchmarks.command import exit_code
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown
 from benchmarks.control import PROBLEMS, measure
-from benchmarks.results import Cell, ResultsFile, makers, markdown
 from meta.command_line import Parser
 
 NAME = "cluster_cost"

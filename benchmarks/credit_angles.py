@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents import BackpropPolicy, CreditPolicy
-from benchmarks.classifiers import START, Setting, policy_of
-from benchmarks.figures import (
+from benchmarks.common.classifiers import START, Setting, policy_of
+from benchmarks.common.figures import (
     BLUE,
     GREEN,
     ORANGE,
@@ -34,7 +34,7 @@ from benchmarks.figures import (
     rounded,
     run,
 )
-from benchmarks.results import Cell, ResultsFile, markdown
+from benchmarks.common.results import Cell, ResultsFile, markdown
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
 from meta import zoo

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from agents import CreditTrainer
+from benchmarks.common.results import markdown
 from benchmarks.inner_loop import cpu_seconds, describe_machine, spread
-from benchmarks.results import markdown
 from credit_envs.datasets import load as load_dataset
 from meta import load
 from meta.command_line import Parser, positive

@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from benchmarks import deepagrel
-from benchmarks.deepagrel import FILE
-from benchmarks.figures import (
+from benchmarks.common import deepagrel
+from benchmarks.common.deepagrel import FILE
+from benchmarks.common.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -27,7 +27,7 @@ from benchmarks.figures import (
     mean_and_std,
     run,
 )
-from benchmarks.results import ResultsFile
+from benchmarks.common.results import ResultsFile
 
 NAME = "deepagrel_figure_3"
 DEFAULT = ("MNIST Full", "MNIST Conv", "MNIST LocCon")

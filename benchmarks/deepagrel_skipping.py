@@ -11,10 +11,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.command import exit_code
-from benchmarks.deepagrel import learned
+from benchmarks.common.command import exit_code
+from benchmarks.common.deepagrel import learned
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
 from benchmarks.deepagrel_table_1 import mean, values
-from benchmarks.results import Cell, Job, ResultsFile, makers, markdown
 from meta.command_line import Parser, positive
 from meta.trials import Plan
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks import deepagrel
-from benchmarks.command import exit_code
-from benchmarks.deepagrel import FILE, NETWORKS, Extent, Network
-from benchmarks.results import Cell, ResultsFile, makers, markdown
+from benchmarks.common import deepagrel
+from benchmarks.common.command import exit_code
+from benchmarks.common.deepagrel import FILE, NETWORKS, Extent, Network
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown
 from meta.command_line import Parser
 from meta.spread import sample_std
 

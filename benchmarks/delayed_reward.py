@@ -32,9 +32,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from agents import AuGMEnT
-from benchmarks.command import exit_code
-from benchmarks.delayed_tasks import Name, environment, score
-from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
+from benchmarks.common.command import exit_code
+from benchmarks.common.delayed_tasks import Name, environment, score
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta.command_line import Parser, positive
 
 NAME = "delayed_reward"

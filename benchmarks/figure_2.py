@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents import CreditPolicy
-from benchmarks.figures import BLUE, GREY, RED, FigureParser, letter, run
-from benchmarks.results import ResultsFile
+from benchmarks.common.figures import BLUE, GREY, RED, FigureParser, letter, run
+from benchmarks.common.results import ResultsFile
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks.surfaces import REGION, Surface, SurfaceTask
 from meta import zoo

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from benchmarks.control_networks import FILE, LOGDIR, Network
-from benchmarks.figures import (
+from benchmarks.common.control_networks import FILE, LOGDIR, Network
+from benchmarks.common.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -35,7 +35,7 @@ from benchmarks.figures import (
     mean_and_std,
     run,
 )
-from benchmarks.results import Cell, ResultsFile
+from benchmarks.common.results import Cell, ResultsFile
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta.command_line import positive

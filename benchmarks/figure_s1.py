@@ -23,8 +23,8 @@ from matplotlib.lines import Line2D
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TDCAPolicy
-from benchmarks.figure_methods import dataset_name, environment_id
-from benchmarks.figures import (
+from benchmarks.common.figure_methods import dataset_name, environment_id
+from benchmarks.common.figures import (
     BLUE,
     GREY,
     RED,
@@ -38,7 +38,7 @@ from benchmarks.figures import (
     rounded,
     run,
 )
-from benchmarks.results import Cell, ResultsFile, markdown, spread
+from benchmarks.common.results import Cell, ResultsFile, markdown, spread
 from credit_envs.files import atomic_path
 from meta import PGPE
 from meta.baselines import image_env, image_split, learn

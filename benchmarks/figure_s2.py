@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.figure_methods import (
+from benchmarks.common.figure_methods import (
     COLOURS,
     DFA,
     KAIMING,
@@ -30,7 +30,7 @@ from benchmarks.figure_methods import (
     top_down,
     tuned,
 )
-from benchmarks.figures import (
+from benchmarks.common.figures import (
     GREY,
     FigureParser,
     add_data,
@@ -42,7 +42,7 @@ from benchmarks.figures import (
     rounded,
     run,
 )
-from benchmarks.results import Cell, ResultsFile, markdown, spread
+from benchmarks.common.results import Cell, ResultsFile, markdown, spread
 from meta.baselines import image_split, learn
 from meta.command_line import positive
 from meta.report import fresh_lives

@@ -29,7 +29,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.figure_methods import (
+from benchmarks.common.figure_methods import (
     COLOURS,
     DFA,
     DFA_AGAIN,
@@ -45,8 +45,8 @@ from benchmarks.figure_methods import (
     top_down,
     tuned,
 )
-from benchmarks.figures import FigureParser, letter, rounded, run
-from benchmarks.results import Cell, ResultsFile, markdown
+from benchmarks.common.figures import FigureParser, letter, rounded, run
+from benchmarks.common.results import Cell, ResultsFile, markdown
 from credit_envs.tasks import ClassificationTask
 from meta.baselines import image_split, image_task, learn
 from meta.command_line import at_least, positive

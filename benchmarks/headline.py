@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import makers
+from benchmarks.common.results import makers
 from credit_envs.files import atomic_path
 from meta.spread import sample_std
 

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from agents import TDCAPolicy
-from benchmarks.reference_inner_loop import (
+from benchmarks.common.reference_inner_loop import (
     TOP_DOWN_HIDDEN,
     ReferenceNetwork,
     difference_from_reference,

@@ -30,9 +30,9 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents import BackpropPolicy, TopDownPolicy
-from benchmarks.classifiers import FILE, Setting, job
-from benchmarks.command import exit_code
-from benchmarks.results import Cell, ResultsFile, makers, markdown, spread
+from benchmarks.common.classifiers import FILE, Setting, job
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown, spread
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.networks import Inputs
 from credit_envs.tasks import ClassificationTask

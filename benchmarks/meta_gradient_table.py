@@ -6,7 +6,15 @@ zoo's network of each column. Everything is tuned as in table 1, with which the 
 
 import sys
 
-from benchmarks.classifiers import DATASETS, SQUARED, START, Block, Row, columns_of_datasets, main
+from benchmarks.common.classifiers import (
+    DATASETS,
+    SQUARED,
+    START,
+    Block,
+    Row,
+    columns_of_datasets,
+    main,
+)
 
 NAME = "meta_gradient_table"
 EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}

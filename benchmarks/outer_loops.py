@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.figures import BLUE, GREY, RED, FigureParser, letter, run
-from benchmarks.results import Cell, ResultsFile, makers, markdown, spread
+from benchmarks.common.figures import BLUE, GREY, RED, FigureParser, letter, run
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown, spread
 from meta.baselines import image_split
 from meta.command_line import positive
 from meta.evaluation import evaluate

@@ -9,9 +9,7 @@ from pathlib import Path
 from benchmarks import (
     cluster,
     cluster_cost,
-    control_networks,
     credit_angles,
-    deepagrel,
     deepagrel_skipping,
     deepagrel_table_1,
     delayed_reward,
@@ -29,8 +27,9 @@ from benchmarks import (
     table_s6,
     traveller,
 )
-from benchmarks.classifiers import FILE, render
-from benchmarks.results import ResultsFile
+from benchmarks.common import control_networks, deepagrel
+from benchmarks.common.classifiers import FILE, render
+from benchmarks.common.results import ResultsFile
 from credit_envs.files import atomic_path
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -23,8 +23,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from agents import TDCARNNPolicy
-from benchmarks.figures import BLUE, GREEN, GREY, ORANGE, FigureParser, letter, rounded, run
-from benchmarks.results import Cell, Job, ResultsFile, makers, markdown
+from benchmarks.common.figures import BLUE, GREEN, GREY, ORANGE, FigureParser, letter, rounded, run
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
 from meta.evaluation import CONDITIONS, Condition, evaluate
 from meta.pgpe import PGPE
 from meta.recipes import RECIPES

@@ -13,7 +13,7 @@ network that backpropagation has trained on MNIST and that is asked about Fashio
 import sys
 from collections.abc import Sequence
 
-from benchmarks.classifiers import (
+from benchmarks.common.classifiers import (
     SQUARED,
     START,
     TRANSFERRED_NETWORK,

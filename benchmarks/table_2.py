@@ -10,7 +10,15 @@ from reward alone. Top-down networks are meta-trained by gradients, at 1,000 ima
 import sys
 from typing import Any
 
-from benchmarks.classifiers import SQUARED, START, Block, Row, by_column, columns_of_datasets, main
+from benchmarks.common.classifiers import (
+    SQUARED,
+    START,
+    Block,
+    Row,
+    by_column,
+    columns_of_datasets,
+    main,
+)
 
 PAPER = {
     "Deep FC": {

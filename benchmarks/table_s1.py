@@ -5,7 +5,7 @@ Our CIFAR-10 test accuracy is of the test images at hand; the results file says 
 
 import sys
 
-from benchmarks.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
+from benchmarks.common.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
 
 COLUMNS = {name: Setting(dataset, 60_000, 150) for name, dataset in DATASETS.items()}
 EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}

@@ -6,7 +6,7 @@ images and 20 updates, and lead training at both sizes.
 
 import sys
 
-from benchmarks.classifiers import START, Block, Row, by_column, columns_of_datasets, main
+from benchmarks.common.classifiers import START, Block, Row, by_column, columns_of_datasets, main
 
 PAPER = {
     "MNIST": ("99.08 / 96.82", "85.94 / 83.91", "41.48 / 36.27"),

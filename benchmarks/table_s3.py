@@ -11,7 +11,7 @@ are too few. From Kaiming's initial weights, in the last column, they differ.
 import sys
 from typing import Any
 
-from benchmarks.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
+from benchmarks.common.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
 
 FORMS: dict[str, dict[str, Any]] = {
     "100-to-100": {},

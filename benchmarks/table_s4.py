@@ -7,7 +7,7 @@ up. Nothing is measured: the table is there in an instant.
 import argparse
 from collections.abc import Callable
 
-from benchmarks.results import markdown
+from benchmarks.common.results import markdown
 from credit_envs.complexity import (
     Complexity,
     CreditForm,

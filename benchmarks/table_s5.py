@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import exit_code
-from benchmarks.control_learners import Algorithm, learned
-from benchmarks.control_networks import FILE, LOGDIR, Network, Variant, life_of
-from benchmarks.results import Cell, Job, ResultsFile, makers, markdown
+from benchmarks.common.command import exit_code
+from benchmarks.common.control_learners import Algorithm, learned
+from benchmarks.common.control_networks import FILE, LOGDIR, Network, Variant, life_of
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
 from meta.command_line import Parser, positive
 from meta.spread import sample_std
 

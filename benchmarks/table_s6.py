@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import exit_code
-from benchmarks.control_networks import FILE, LOGDIR, Network
-from benchmarks.results import Cell, ResultsFile, makers, markdown
+from benchmarks.common.command import exit_code
+from benchmarks.common.control_networks import FILE, LOGDIR, Network
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown
 from credit_envs.tasks.metaworld import STARTS, TASKS, Starts
 from meta.command_line import Parser, positive
 from meta.evaluation import Condition, evaluate

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from agents import CreditPolicy, SharedTDCAPolicy
-from benchmarks import classifiers
-from benchmarks.classifiers import (
+from benchmarks.common import classifiers
+from benchmarks.common.classifiers import (
     FEW_CHOICES,
     FILE,
     FIRST_RATES,
@@ -31,8 +31,8 @@ from benchmarks.classifiers import (
     scores,
     tuned_for,
 )
-from benchmarks.command import exit_code
-from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta import MetaGradient, zoo
 from meta.baselines import image_split, spaces
 from meta.command_line import Parser, positive
@@ -48,7 +48,7 @@ DATASETS = {
 COLUMNS = {"1,000 / 20": (1000, 20), "10,000 / 50": (10_000, 50), "60,000 / 150": (60_000, 150)}
 """Images / updates; Digits, which are few, have 500 / 20 in the first column alone."""
 KNOWN = ("Kaiming BP", SQUARED, "zero BP", "DFA", START)
-"""Methods of `benchmarks.classifiers`, from whose results file they come but for Digits."""
+"""Methods of `benchmarks.common.classifiers`, from whose results file they come but for Digits."""
 BEFORE = "traveller, start"
 """The travelling network before meta-training: its perceptron gives 0 whatever it sees."""
 LEFT_OUT = ("left out", "left out, as it is")

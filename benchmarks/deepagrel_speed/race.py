@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from benchmarks.common.results import markdown
 from benchmarks.inner_loop import spread
-from benchmarks.results import markdown
 
 OURS = "ours"
 HEADER = ("setting", "form", "trials per CPU second", "trials per second", "ours is faster by")

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TDCAPolicy
+from benchmarks.common.reference_inner_loop import standardise
 from benchmarks.peers.problem import (
     CENTER_LEARNING_RATE,
     LEARNING_RATE,
@@ -19,7 +20,6 @@ from benchmarks.peers.problem import (
     random_betas,
 )
 from benchmarks.peers.turns import Precision, Turns
-from benchmarks.reference_inner_loop import standardise
 from credit_envs.datasets import Dataset, load
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from agents import BackpropPolicy, DeepAGRELCreditPolicy, DFAPolicy, FAPolicy
 from agents.rules import FeedbackRulePolicy
-from benchmarks.reference_inner_loop import weights_of
+from benchmarks.common.reference_inner_loop import weights_of
 from credit_envs.datasets import from_arrays
 from credit_envs.environment import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask

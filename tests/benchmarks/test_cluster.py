@@ -15,7 +15,7 @@ from benchmarks.cluster_cost import (
     seconds_of_generation,
     single_speed,
 )
-from benchmarks.results import ResultsFile
+from benchmarks.common.results import ResultsFile
 
 
 def test_processes_are_timed_once_they_agree_and_killed_ones_change_nothing(tmp_path, monkeypatch):

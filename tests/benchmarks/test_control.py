@@ -7,10 +7,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from benchmarks import control_networks, figure_3, table_s5, table_s6
-from benchmarks.control_learners import learned
-from benchmarks.control_networks import Network, life_of, steps_lived
-from benchmarks.results import ResultsFile
+from benchmarks import figure_3, table_s5, table_s6
+from benchmarks.common import control_networks
+from benchmarks.common.control_learners import learned
+from benchmarks.common.control_networks import Network, life_of, steps_lived
+from benchmarks.common.results import ResultsFile
 from benchmarks.table_s5 import TASKS, Extent, life_jobs, long_jobs, needed, render, target
 from credit_envs import __version__
 from meta import zoo

@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from benchmarks import (
-    deepagrel,
     deepagrel_figure_3,
     deepagrel_skipping,
     deepagrel_table_1,
 )
-from benchmarks.deepagrel import NETWORKS, Extent, Network, cells, jobs, tuned_rate, tuning_jobs
-from benchmarks.results import Job, ResultsFile
+from benchmarks.common import deepagrel
+from benchmarks.common.deepagrel import (
+    NETWORKS,
+    Extent,
+    Network,
+    cells,
+    jobs,
+    tuned_rate,
+    tuning_jobs,
+)
+from benchmarks.common.results import Job, ResultsFile
 from credit_envs.datasets import load
 from meta.trials import Plan
 

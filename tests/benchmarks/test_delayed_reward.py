@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import delayed_reward
+from benchmarks.common.delayed_tasks import DIGITS, DelayedReward, environment
+from benchmarks.common.results import ResultsFile
 from benchmarks.delayed_reward import (
     CONTENDERS,
     Extent,
@@ -17,8 +19,6 @@ from benchmarks.delayed_reward import (
     render,
     tuning_jobs,
 )
-from benchmarks.delayed_tasks import DIGITS, DelayedReward, environment
-from benchmarks.results import ResultsFile
 
 
 @pytest.mark.parametrize("is_right", [True, False])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks import figure_2, figure_s1, figure_s2, figure_s3, recovery
-from benchmarks.figure_methods import DFA, TDCA, ZERO, make, rule, top_down
+from benchmarks.common.figure_methods import DFA, TDCA, ZERO, make, rule, top_down
+from benchmarks.common.figures import rounded
 from benchmarks.figure_s3 import Plane, angle, displacement, first_direction, losses, weights
-from benchmarks.figures import rounded
 from meta import climbing, zoo
 from meta.baselines import learn
 from meta.report import fresh_lives

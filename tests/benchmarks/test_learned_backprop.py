@@ -6,8 +6,10 @@ import torch
 from torch.nn import functional
 
 from agents import BackpropPolicy
-from benchmarks import classifiers, learned_backprop
-from benchmarks.classifiers import Setting
+from benchmarks import learned_backprop
+from benchmarks.common import classifiers
+from benchmarks.common.classifiers import Setting
+from benchmarks.common.results import ResultsFile
 from benchmarks.learned_backprop import (
     BackpropUnroll,
     LearnedBackprop,
@@ -15,7 +17,6 @@ from benchmarks.learned_backprop import (
     learner,
     scores,
 )
-from benchmarks.results import ResultsFile
 from credit_envs.datasets import Dataset
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings

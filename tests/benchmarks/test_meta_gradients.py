@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from agents import BackpropPolicy, DFAPolicy
 from benchmarks import credit_angles, meta_gradient_table, outer_loops, page
+from benchmarks.common.results import ResultsFile
 from benchmarks.credit_angles import angles, updates_of
-from benchmarks.results import ResultsFile
 
 SMALL = {"num_samples": 40, "num_updates": 3, "hidden_sizes": (12,), "evaluate_test": False}
 

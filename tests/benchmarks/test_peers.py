@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.common.reference_inner_loop import ReferenceNetwork, top_down_rule
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import problem as problems
 from benchmarks.peers.problem import Problem, random_betas, unpack
 from benchmarks.peers.turns import cpu_seconds
-from benchmarks.reference_inner_loop import ReferenceNetwork, top_down_rule
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from benchmarks import (
-    classifiers,
     page,
     table_1,
     table_2,
@@ -19,9 +18,10 @@ from benchmarks import (
     table_s5,
     table_s6,
 )
-from benchmarks.classifiers import START, Block, Row, Setting, job, render
-from benchmarks.results import Job, ResultsFile, markdown, spread
-from benchmarks.transferred_network import asked_about
+from benchmarks.common import classifiers
+from benchmarks.common.classifiers import START, Block, Row, Setting, job, render
+from benchmarks.common.results import Job, ResultsFile, markdown, spread
+from benchmarks.common.transferred_network import asked_about
 from meta.baselines import image_env
 
 TABLES = [table_1, table_2, table_s1, table_s2, table_s3]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import traveller
-from benchmarks.results import ResultsFile
+from benchmarks.common.results import ResultsFile
 from benchmarks.traveller import (
     DATASETS,
     KNOWN,

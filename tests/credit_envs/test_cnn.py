@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.reference_inner_loop import CreditRule, ReferenceNetwork
+from benchmarks.common.reference_inner_loop import CreditRule, ReferenceNetwork
 from credit_envs.networks import Inputs, OptimizerName, OwnInputs, forward_weights, make_optimizer
 from credit_envs.networks.cnn import CNNBatch, SharedPatches, image_patches
 from tests.credit_envs.made_up import fill_like_kaiming, random

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents import BackpropPolicy
-from benchmarks.reference_inner_loop import (
+from benchmarks.common.reference_inner_loop import (
     CREDIT_SCALE,
     TOP_DOWN_HIDDEN,
     difference_from_reference,

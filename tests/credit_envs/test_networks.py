@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from benchmarks.reference_inner_loop import literal_diffusion
+from benchmarks.common.reference_inner_loop import literal_diffusion
 from credit_envs.networks import OptimizerName, SharedInputs, diffusion_kernel, make_optimizer
 from credit_envs.networks.onednn import add_product, product, tanh, tanh_layer
 

@@ -19,7 +19,7 @@ from agents import (
     FAPolicy,
     TDCAPolicy,
 )
-from benchmarks.reference_inner_loop import reference_life, weights_of
+from benchmarks.common.reference_inner_loop import reference_life, weights_of
 from credit_envs.complexity import num_parameters, top_down_complexity
 from credit_envs.environment import CreditAssignVectorEnv
 from credit_envs.networks import OwnInputs, SharedInputs

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.reference_inner_loop import CreditRule, ReferenceNetwork
+from benchmarks.common.reference_inner_loop import CreditRule, ReferenceNetwork
 from credit_envs.networks import (
     GramInputs,
     Inputs,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents import CreditPolicy, DFAPolicy
-from benchmarks.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from benchmarks.common.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from credit_envs import CreditAssignVectorEnv
 from meta import zoo
 from meta.baselines import RULES, image_env, image_split, image_task, spaces

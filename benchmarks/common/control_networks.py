@@ -17,8 +17,8 @@ import gymnasium
 import torch
 
 from agents import CreditPolicy
-from benchmarks.figures import rounded
-from benchmarks.results import Cell, ResultsFile
+from benchmarks.common.figures import rounded
+from benchmarks.common.results import Cell, ResultsFile
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta.pgpe import PGPE
@@ -29,7 +29,7 @@ from meta.runs import Run
 FILE = "control"
 """Results file of all that is said about control."""
 LOGDIR = Path("runs/control")
-TRAIN = Path(__file__).parent.parent / "train.py"
+TRAIN = Path(__file__).parents[2] / "train.py"
 AGENT = "tdca-rnn"
 _LIVES = 64
 

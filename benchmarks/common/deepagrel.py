@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Cell, Job, ResultsFile
+from benchmarks.common.results import Cell, Job, ResultsFile
 from credit_envs.datasets.catalogue import CIFAR10_PARTIAL_TEST
 from meta import trials
 from meta.command_line import positive

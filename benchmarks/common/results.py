@@ -23,7 +23,7 @@ from credit_envs.local_workers import begin_worker
 from meta.runs import provenance
 from meta.spread import sample_std
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parents[1] / "results"
 Cell = Mapping[str, Any]
 
 

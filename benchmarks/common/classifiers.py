@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from agents import BackpropPolicy, CreditPolicy, TDCAPolicy
-from benchmarks.command import exit_code
-from benchmarks.results import Cell, Job, ResultsFile, makers, markdown, spread
-from benchmarks.transferred_network import transferred_network
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
+from benchmarks.common.transferred_network import transferred_network
 from meta import zoo
 from meta.baselines import RULES, Rule, image_task, spaces
 from meta.command_line import Parser, positive

@@ -15,13 +15,13 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks.command import exit_code
-from benchmarks.results import FOLDER, ResultsFile
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import FOLDER, ResultsFile
 from credit_envs.files import atomic_path
 from meta.command_line import Parser
 from meta.spread import sample_std
 
-DOCS = Path(__file__).parent.parent / "docs" / "figures"
+DOCS = Path(__file__).parents[2] / "docs" / "figures"
 QUICK = Path("runs/figures")
 
 Draw = Callable[[argparse.Namespace, ResultsFile], Figure]

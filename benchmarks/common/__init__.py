@@ -1,0 +1,1 @@
+"""What several commands share: methods, tuning, results files, looks of figures."""
