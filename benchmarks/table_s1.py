@@ -38,7 +38,7 @@ BLOCKS = [
                 EVOLVED,
                 by_column(COLUMNS, ("99.08 / 96.82", "93.36 / 87.59", "60.11 / 42.03")),
             ),
-            Row("DFA", {"MNIST": "DFA", "Fashion-MNIST": "DFA"}),
+            Row("DFA", "DFA"),
         ],
     )
 ]
