@@ -371,6 +371,11 @@ def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> No
     for option in ("workers", "ray"):
         if getattr(arguments, option) is not None:
             raise Misuse(f"--{option} is for the outer loop; {config['env']} takes one process")
+    if "split" in config["env_kwargs"]:
+        raise Misuse(
+            "--env-kwargs: split is not to be chosen, so that no image both teaches and scores: "
+            "networks learn from training images and are scored on test images; leave it out"
+        )
     check_environment(config["env"], config["env_kwargs"])
     check_names("--learner-kwargs", config["learner_kwargs"], TrialLearner)
     try:
