@@ -112,8 +112,9 @@ def learn(
     """
     if is_over(model, plan):
         return
-    num_images: int = model.make_env().get_attr("num_images")[0]
-    stopping = EarlyStopping(patience=plan.patience, test_env=model.make_env(split="test"))
+    num_images: int = model.make_env(1).get_attr("num_images")[0]
+    test_env = model.make_evaluation_env("test")
+    stopping = EarlyStopping(patience=plan.patience, test_env=test_env)
     model.learn(
         plan.epochs * num_images - model.num_timesteps,
         callback=[stopping, Checkpoint(checkpoint), *callbacks],

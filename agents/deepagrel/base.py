@@ -139,10 +139,11 @@ class LocalLearner(BaseAlgorithm):
         self.policy.set_training_mode(False)
         self.generator = torch.Generator(self.device).manual_seed(int(seeds[1]))
 
-    def make_env(self, **kwargs: Any) -> VecEnv:
-        """The environment of the id this was made with, `num_envs_of_id` at once.
+    def make_env(self, num_envs: int | None = None, **kwargs: Any) -> VecEnv:
+        """The environment of the id this was made with.
 
         Args:
+            num_envs: at once; None: `num_envs_of_id`.
             kwargs: keyword arguments that differ, such as `split="test"`.
 
         Raises:
@@ -153,13 +154,14 @@ class LocalLearner(BaseAlgorithm):
                 "the environment was not given by its id, so that no other of its kind can be "
                 "made; make it yourself"
             )
+        num_envs = num_envs or self.num_envs_of_id
         kwargs = {**self.env_kwargs, **kwargs}
         if spec_of(self.env_id).vector_entry_point is not None:
-            env = gymnasium.make_vec(self.env_id, num_envs=self.num_envs_of_id, **kwargs)
+            env = gymnasium.make_vec(self.env_id, num_envs=num_envs, **kwargs)
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
                 return VectorEnvAdapter(env)
             env.close()
-        return make_vec_env(self.env_id, self.num_envs_of_id, env_kwargs=kwargs)
+        return make_vec_env(self.env_id, num_envs, env_kwargs=kwargs)
 
     def _check_env(self, env: VecEnv) -> None:
         """Raise ValueError where this cannot learn."""
