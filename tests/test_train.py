@@ -367,6 +367,10 @@ def test_list_and_help_teach(capsys):
         ([*TRIALS, "--learner-kwargs", "seed=1"], "no 'seed'"),
         ([*TRIALS, "--learner-kwargs", "learning_rate=0"], "finite number above 0"),
         ([*TRIALS, "--device", "toaster"], "toaster"),
+        (
+            ["--agent", "backprop", "--env", BANDIT, "--learner-kwargs", "epsilon=0.1"],
+            "takes no epsilon",
+        ),
         (["--agent", "drtp", "--env", BANDIT], "use --agent backprop or fa or dfa or deepagrel"),
         (["--agent", "dfa", "--env", BANDIT, DIGITS], "name one"),
         (
