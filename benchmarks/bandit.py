@@ -12,8 +12,8 @@ There is no learner: the answers are fixed. Every face hands out the images of t
 * DummyVecEnv, SyncVectorEnv: of scalar environments, Stable-Baselines3's and Gymnasium's own way.
 """
 
-import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import gymnasium
@@ -23,9 +23,16 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import VectorEnvAdapter
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import markdown
 from benchmarks.inner_loop import cpu_seconds, describe_machine
 from credit_envs.envs.bandit import BanditVectorEnv
+from meta.command_line import Parser, positive
+from meta.recipes import BANDITS
 
+NAME = "bandit"
+ENVS = [env_id.split("-")[1] for env_id in BANDITS]
+HEADER = ("face", "million trials/s", "µs per step")
 Work = Callable[[], object]
 
 
@@ -45,42 +52,42 @@ class Row:
             self.step()
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bandit", description=__doc__)
-    parser.add_argument("--env", default="MNIST", help="Digits, MNIST, FashionMNIST, CIFAR10, …")
-    parser.add_argument("--batch", type=int, default=100, help="images at a time")
-    parser.add_argument("--repeats", type=int, default=None, help="measurements per row")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
-    arguments = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table; returns the exit code."""
+    parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    add = parser.add_argument
+    add("--env", choices=ENVS, default="MNIST", help="images (default: MNIST)")
+    add("--batch", type=positive, default=100, metavar="N", help="at a time (default: 100)")
+    add("--repeats", type=positive, metavar="N", help="per row (default: 7; quick: 3)")
+    add("--quick", action="store_true", help="fewer and shorter measurements")
+    arguments = parser.parse_args(argv)
     repeats = arguments.repeats or (3 if arguments.quick else 7)
-    torch.set_num_threads(1)
-
     env_id = f"ClassificationBandit-{arguments.env}-v0"
-    rows = ways(env_id, arguments.batch, 300 if arguments.quick else 2000)
+    steps = 300 if arguments.quick else 2000
+    torch.set_num_threads(1)
+    return exit_code(NAME, lambda: race(env_id, arguments.batch, repeats, steps), goes_on=False)
+
+
+def race(env_id: str, batch: int, repeats: int, steps: int) -> None:
+    """Measure all ways in turns, so that a busy machine slows all alike, and print a table."""
+    rows = ways(env_id, batch, steps)
     for row in rows:
         row.step()
-    # In turns, so that a busy machine slows all alike.
     for _ in range(repeats):
         for row in rows:
-            row.trials_per_second.append(row.steps * arguments.batch / cpu_seconds(row.run))
+            row.trials_per_second.append(row.steps * batch / cpu_seconds(row.run))
 
     dataset = gymnasium.make(env_id).get_wrapper_attr("dataset")
     for key, value in describe_machine(dataset).items():
         print(f"{key}: {value}")
-    print(
-        f"\n{env_id}, {arguments.batch} at a time, by CPU time, median [lowest, highest] "
-        f"of {repeats}\n"
-    )
-    print("| face | million trials/s | µs per step |\n|---|---|---|")
+    print(f"\n{env_id}, {batch} at a time, by CPU time, median [lowest, highest] of {repeats}\n")
+    lines = []
     for row in rows:
         millions = np.array(row.trials_per_second) / 1e6
         median = np.median(millions)
-        low, high = millions.min(), millions.max()
-        print(
-            f"| {row.name} | {median:.3g} [{low:.3g}, {high:.3g}] "
-            f"| {arguments.batch / median:.1f} |"
-        )
+        speed = f"{median:.3g} [{millions.min():.3g}, {millions.max():.3g}]"
+        lines.append([row.name, speed, f"{batch / median:.1f}"])
+    print(markdown(HEADER, lines))
 
 
 def ways(env_id: str, batch: int, steps: int) -> list[Row]:
@@ -115,4 +122,4 @@ def ways(env_id: str, batch: int, steps: int) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

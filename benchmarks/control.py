@@ -12,15 +12,11 @@ Gymnasium's own vector environment with the same agents, without record and top-
 vectorised for CartPole, of which there is such a one; one after the other for Pendulum.
 """
 
-import argparse
-import os
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -32,10 +28,26 @@ from torch import Tensor
 
 import credit_envs
 from agents import TDCARNNPolicy
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import makers, markdown
 from credit_envs.tasks.control import ControlTask
 from credit_envs.tasks.dynamics import BatchedDynamics, perceptron
 from credit_envs.tasks.pendulum import MAX_TORQUE
+from meta.command_line import Parser, positive
+from meta.runs import provenance
 
+NAME = "control"
+LARGEST_DIFFERENCE = 1e-9
+"""From Gymnasium's states and rewards, with which speeds are worth telling."""
+HEADER = (
+    "agents",
+    "lives",
+    "mean episode",
+    "median",
+    "min – max",
+    "top-down network",
+    "Gymnasium",
+)
 LIVES_PER_CANDIDATE = 16
 HIDDEN_SIZE = 16
 BALANCING = (0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.8, 3.0, 2.0, 0.0)
@@ -203,84 +215,64 @@ def gymnasium_speed(problem: Problem, lives: int, steps: int = 400) -> float:
     return lives * steps / (time.perf_counter() - start)
 
 
-def circumstances() -> str:
-    """Processor, versions and commit, in a line."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    changes = subprocess.run(
-        [*git, "status", "--porcelain", "--", "../credit_envs", "../agents"],
-        capture_output=True,
-        text=True,
-    )
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0].partition(": ")[2] if names else processor
-    versions = ", ".join(
-        f"{name} {version}"
-        for name, version in {
-            "Python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "gymnasium": gymnasium.__version__,
-            "credit-envs": credit_envs.__version__,
-        }.items()
-    )
-    state = commit.stdout.strip() or "unknown"
-    state += " with uncommitted changes" if changes.stdout.strip() else ""
-    return f"{processor}, {os.cpu_count()} cores, 1 used; {versions}; commit {state}"
-
-
-def main() -> int:
-    """Check, measure, print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--env",
-        nargs="+",
-        choices=list(PROBLEMS),
-        default=list(PROBLEMS),
-        help="which (default: all)",
-    )
-    parser.add_argument(
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, measure, print a table; returns the exit code."""
+    parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    add = parser.add_argument
+    add("--env", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), help="which (default: all)")
+    add(
         "--lives",
-        type=int,
+        type=multiple,
         nargs="+",
         default=[512, 2048, 8192],
         help=f"lives at once, multiples of {LIVES_PER_CANDIDATE} (default: 512 2048 8192)",
     )
-    parser.add_argument("--rounds", type=int, default=20, help="timed rounds (default: 20)")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 512 lives")
-    arguments = parser.parse_args()
+    add("--rounds", type=positive, default=20, help="timed rounds (default: 20)")
+    add("--quick", action="store_true", help="3 rounds of 512 lives")
+    arguments = parser.parse_args(argv)
     lives, rounds = ([512], 3) if arguments.quick else (arguments.lives, arguments.rounds)
-    if rounds < 1 or any(n < 1 or n % LIVES_PER_CANDIDATE for n in lives):
-        parser.error(f"--lives takes multiples of {LIVES_PER_CANDIDATE}, --rounds at least 1")
-
     torch.set_num_threads(1)
-    for name in arguments.env:
+    return exit_code(NAME, lambda: race(arguments.env, lives, rounds), goes_on=False)
+
+
+def multiple(text: str) -> int:
+    """A whole number of candidates, in lives."""
+    if positive(text) % LIVES_PER_CANDIDATE:
+        raise ArgumentTypeError(f"{text!r} must be a multiple of {LIVES_PER_CANDIDATE}")
+    return int(text)
+
+
+def race(names: Sequence[str], lives: Sequence[int], rounds: int) -> None:
+    """Check, measure, print a table.
+
+    Raises:
+        ValueError: dynamics differ from Gymnasium's.
+    """
+    for name in names:
         dynamics = dynamics_of(task_of(make_env(PROBLEMS[name], 1)))
         difference = check_equality(dynamics)
         print(f"Largest difference from Gymnasium's {dynamics.gymnasium_id}: {difference:.1e}")
-        if difference > 1e-9:
-            print("That is more than 1e-9: nothing was timed.", file=sys.stderr)
-            return 1
-    print(circumstances())
+        if difference > LARGEST_DIFFERENCE:
+            raise ValueError(f"that is more than {LARGEST_DIFFERENCE}: nothing was timed")
+    print(f"One core of {makers([{'made_by': provenance()}])}")
     print(f"\n{rounds} rounds of episodes of at most 200 steps; million agent steps per second\n")
-    print("| agents | lives | mean episode | median | min – max | top-down network | Gymnasium |")
-    print("|---|---|---|---|---|---|---|")
-    for name in arguments.env:
+    lines = []
+    for name in names:
         for number in lives:
             m = measure(PROBLEMS[name], number, rounds)
             low, middle, high = (f(m.rounds) / 1e6 for f in (min, median, max))
-            print(
-                f"| {name} | {number} | {m.episode_length:.1f} | **{middle:.2f}** "
-                f"| {low:.2f} – {high:.2f} | {m.share_of_top_down:.0%} of the time "
-                f"| {m.gymnasium / 1e6:.2f} |"
+            lines.append(
+                [
+                    name,
+                    str(number),
+                    f"{m.episode_length:.1f}",
+                    f"**{middle:.2f}**",
+                    f"{low:.2f} – {high:.2f}",
+                    f"{m.share_of_top_down:.0%} of the time",
+                    f"{m.gymnasium / 1e6:.2f}",
+                ]
             )
-    return 0
+    print(markdown(HEADER, lines))
 
 
 if __name__ == "__main__":

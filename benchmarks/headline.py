@@ -1,13 +1,11 @@
-#!/usr/bin/env python
 """The results in the README: every recipe, several seeds, as one Markdown table.
 
-Each cell comes from a run of train.py of its own, whose folder stays in --logdir. A run that is
-there already is not run again, so an interrupted table goes on where it stopped.
+Each cell comes from runs of train.py, one for each seed, whose folders stay in --logdir. Those that
+the same recipe has finished are not run again, so an interrupted table goes on where it stopped;
+the run in which it stopped begins anew, for runs are timed.
 """
 
-import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,20 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.results import makers
-from credit_envs.files import atomic_path
+from benchmarks.common.command import exit_code
+from benchmarks.common.control_networks import Network
+from benchmarks.common.results import ResultsFile, makers, markdown
+from meta.command_line import Parser, positive
 from meta.spread import sample_std
 
-TRAIN = Path(__file__).parent.parent / "train.py"
+NAME = "headline"
+LOGDIR = Path("runs") / NAME
+HEADER = ("environment", "agent", "mean ± std", "learning, s", "in all, s")
+_QUICK_GENERATIONS = 2
 Results = Mapping[str, Any]
 Values = Sequence[float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a run, and the numbers to quote from its results."""
+    """One line of the table: where networks are meta-trained, and what to quote of the results."""
 
-    agent: str
     env_id: str
     measures: Mapping[str, Callable[[Results], Values]]
 
@@ -75,9 +77,8 @@ _IMAGES = {
     **{method: accuracy(method, "test") for method in ("Kaiming BP", "zero BP", "DFA", "DRTP")},
 }
 ROWS = (
-    Row("tdca-mlp", "CreditAssign-Gaussian-v0", _SURFACE),
+    Row("CreditAssign-Gaussian-v0", _SURFACE),
     Row(
-        "tdca-mlp",
         "CreditAssign-MultiGaussian-v0",
         {
             "first summit, %": climbed(0, "policy"),
@@ -86,78 +87,86 @@ ROWS = (
             "swapped id (second), %": climbed(1, "swapped_id"),
         },
     ),
-    Row("tdca-rnn", "CreditAssign-CartPole-v0", _CONTROL),
-    Row("tdca-rnn", "CreditAssign-ReversedCartPole-v0", _CONTROL),
-    Row("tdca-rnn", "CreditAssign-Pendulum-v0", _CONTROL),
-    Row("tdca-rnn", "CreditAssign-ReversedPendulum-v0", _CONTROL),
-    Row("tdca-mlp", "CreditAssign-Digits-v0", _IMAGES),
-    Row("tdca-mlp", "CreditAssign-MNIST-v0", _IMAGES),
+    Row("CreditAssign-CartPole-v0", _CONTROL),
+    Row("CreditAssign-ReversedCartPole-v0", _CONTROL),
+    Row("CreditAssign-Pendulum-v0", _CONTROL),
+    Row("CreditAssign-ReversedPendulum-v0", _CONTROL),
+    Row("CreditAssign-Digits-v0", _IMAGES),
+    Row("CreditAssign-MNIST-v0", _IMAGES),
 )
 
 
-def main() -> None:
-    """Run what is missing, then print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, then print the table; returns the exit code."""
+    parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    add = parser.add_argument
+    add("--seeds", type=positive, default=3, metavar="N", help="runs per recipe (default: 3)")
+    add("--logdir", type=Path, default=LOGDIR, metavar="DIR", help=f"default: {LOGDIR}")
+    env_ids = [row.env_id for row in ROWS]
+    add(
+        "--only",
+        nargs="+",
+        choices=env_ids,
+        default=env_ids,
+        metavar="ID",
+        help=f"of {', '.join(env_ids)} (default: all)",
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs per recipe")
-    parser.add_argument("--logdir", type=Path, default=Path("runs/headline"), metavar="DIR")
-    parser.add_argument(
-        "--only", nargs="+", metavar="ID", help="environments to run (default: all of the table)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="two generations each: shows that it works"
-    )
-    arguments = parser.parse_args()
-    rows = [row for row in ROWS if not arguments.only or row.env_id in arguments.only]
-    print("| environment | agent | mean ± std | learning, s | in all, s |")
-    print("|---|---|---|---|---|")
-    made = []
-    for row in rows:
-        runs = [
-            run(row, seed, arguments.logdir, arguments.quick) for seed in range(arguments.seeds)
-        ]
-        print(line(row, runs), flush=True)
-        made += runs
-    print(
-        f"\nOver {arguments.seeds} seeds of the outer loop; test accuracies over their 5 fresh "
-        f"subsets too. Made by {makers(made)}."
-    )
+    add("--quick", action="store_true", help="two generations each: shows that it works")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        file = ResultsFile(NAME, arguments.quick, arguments.logdir)
+        generations = _QUICK_GENERATIONS if arguments.quick else None
+        lines, made = [], []
+        for row in ROWS:
+            if row.env_id not in arguments.only:
+                continue
+            networks = [Network(row.env_id, seed, generations) for seed in range(arguments.seeds)]
+            runs = [results_of(network, file, arguments.logdir) for network in networks]
+            lines.append([row.env_id, networks[0].agent, *cells(row, runs)])
+            made += runs
+        print(
+            f"{markdown(HEADER, lines)}\n\nOver {arguments.seeds} seeds of the outer loop; test "
+            f"accuracies over their 5 fresh subsets too. Made by {makers(made)}."
+        )
+
+    return exit_code(NAME, work)
 
 
-def run(row: Row, seed: int, logdir: Path, quick: bool) -> Results:
-    """Results of one run with its seconds, run now unless they are there."""
-    kept = logdir / f"{row.agent}_{row.env_id}_seed{seed}{'_quick' if quick else ''}.json"
-    if not kept.exists():
-        folder = logdir / kept.stem
-        command = [sys.executable, str(TRAIN), "--agent", row.agent, "--env", row.env_id]
-        command += ["--seed", str(seed), "--logdir", str(folder)]
-        command += ["--generations", "2"] if quick else []
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        seconds = time.perf_counter() - started
-        newest = max(folder.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
-        results = json.loads(newest.read_text()) | {"seconds": seconds}
+def results_of(network: Network, file: ResultsFile, logdir: Path) -> Results:
+    """Results of a run with its seconds, run now unless they are there.
+
+    Raises:
+        OSError: train.py failed.
+        ValueError: the data set is not whole.
+    """
+
+    def compute() -> Results:
+        # A folder that is new, for a run that goes on has not all of its time.
+        run = network.run(logdir / time.strftime("%Y%m%d-%H%M%S"))
+        results: Results = json.loads((run.folder / "results.json").read_text())
         if not results.get("dataset_is_complete", True):
-            sys.exit(f"{results['dataset']} is no whole data set; set CREDIT_ENVS_DATA to one")
-        with atomic_path(kept) as unfinished:
-            unfinished.write_text(json.dumps(results, indent=2) + "\n")
-    content: Results = json.loads(kept.read_text())
-    return content
+            raise ValueError(
+                f"{results['dataset']} is no whole data set; set CREDIT_ENVS_DATA to one"
+            )
+        return results
+
+    return file.cell(network.key, network.settings, compute)
 
 
-def line(row: Row, runs: Sequence[Results]) -> str:
-    """One line of Markdown."""
-    cells = []
+def cells(row: Row, runs: Sequence[Results]) -> list[str]:
+    """What a line of the table says of runs."""
+    said = []
     for name, measure in row.measures.items():
         values = np.concatenate([measure(results) for results in runs])
-        cells.append(f"{name} {values.mean():.1f} ± {sample_std(values):.1f}")
-    learning, total = (
+        spread = f" ± {sample_std(values):.1f}" if len(values) > 1 else ""
+        said.append(f"{name} {values.mean():.1f}{spread}")
+    seconds = [
         f"{np.mean([results[key] for results in runs]):.0f}"
         for key in ("learning_seconds", "seconds")
-    )
-    return f"| {row.env_id} | {row.agent} | {'; '.join(cells)} | {learning} | {total} |"
+    ]
+    return ["; ".join(said), *seconds]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

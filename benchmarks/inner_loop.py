@@ -25,9 +25,7 @@ and says so. Speed depends on the data only by how much background there is.
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -55,6 +53,7 @@ from credit_envs.networks.onednn import product
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
 from meta.population import EvaluatorSettings, Generation
+from meta.runs import provenance
 from meta.workers import EvaluatorPool, local_pool
 
 SIZES = (784, 100, 10)
@@ -350,26 +349,15 @@ def spread(values: list[float]) -> str:
 
 def describe_machine(dataset: Dataset) -> dict[str, str]:
     """Data, hardware, versions and commit."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    made_by = provenance()
     return {
         "data": f"{dataset.name} ({len(dataset.x_train)} training images)",
-        "processor": _processor(),
+        "processor": made_by["hardware"],
         "threads": "1",
         "vectors": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit or "unknown",
+        **made_by["versions"],
+        "commit": made_by["commit"],
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -60,6 +60,12 @@ where they were interrupted; this page is made from their results files by
 is decided so: δ = r − q_s; post_j of Eq. 1 is the gate g_j; ε = 0.02 (max-Boltzmann); dropout 0.8
 silences 80 % of the units; hidden layers of 1,000 and 500 after convolutions; the convolution with
 stride 2 pads its input; no biases; pixels in [0, 1].
+
+Augmentation is an option of the environments: `augment=True` zooms training images by up to a
+tenth, shifts them by up to a tenth along each axis and mirrors one in two left to right, at random
+and anew whenever they are shown. The paper's words are "10x standard data augmentation (zooming,
+shifting, vertical reflections)", without ranges. Only the rows called "augmented" have it, none of
+which has been computed.
 """
 META_GRADIENTS = {
     "Backpropagation with the same advantage": learned_backprop,

@@ -6,10 +6,9 @@ Meta-World. Rounds of the three take turns, so that a busy machine slows all ali
 have the same rewards is checked in every round.
 """
 
-import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -20,10 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.control import circumstances, task_of
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import makers, markdown
+from benchmarks.control import task_of
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks.metaworld import TASKS
+from meta.command_line import Parser, positive
+from meta.runs import provenance
 
+NAME = "stepped"
 Rows = NDArray[np.float32]
 
 
@@ -110,26 +114,30 @@ def play(judge: Any, rows: Rows, reward_scale: float) -> None:
             raise AssertionError("an episode is not what the bare environment plays")
 
 
-def main() -> int:
-    """Measure, print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--env", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
-    parser.add_argument("--agents", type=int, default=72, help="agents at once (default: 72)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: 7)")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
-    arguments = parser.parse_args()
-    if min(arguments.agents, arguments.rounds, arguments.workers) < 1:
-        parser.error("--agents, --rounds and --workers take at least 1")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print a table; returns the exit code."""
+    parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    add = parser.add_argument
+    add("--env", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), help="which (default: all)")
+    add("--agents", type=positive, default=72, help="agents at once (default: 72)")
+    add("--rounds", type=positive, default=7, help="timed rounds (default: 7)")
+    add("--workers", type=positive, default=2, help="worker processes (default: 2)")
+    given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    print(circumstances())
-    print(f"\nmedian [lowest, highest] of {arguments.rounds} rounds; agent steps per second\n")
-    workers = f"{arguments.workers} worker processes"
-    print(f"| environment | bare | one process | {workers} | one : bare | {workers} : one |")
-    print("|---|---|---|---|---|---|")
-    for name in arguments.env:
-        speeds = measure(name, arguments.agents, arguments.rounds, arguments.workers)
+    return exit_code(
+        NAME, lambda: race(given.env, given.agents, given.rounds, given.workers), goes_on=False
+    )
+
+
+def race(names: Sequence[str], agents: int, rounds: int, num_workers: int) -> None:
+    """Measure, print a table."""
+    print(makers([{"made_by": provenance()}]))
+    print(f"\nmedian [lowest, highest] of {rounds} rounds; agent steps per second\n")
+    workers = f"{num_workers} worker processes"
+    header = ("environment", "bare", "one process", workers, "one : bare", f"{workers} : one")
+    lines = []
+    for name in names:
+        speeds = measure(name, agents, rounds, num_workers)
         cells = [
             f"{median(s):,.0f} [{min(s):,.0f}, {max(s):,.0f}]"
             for s in (speeds.bare, speeds.alone, speeds.shared)
@@ -138,8 +146,8 @@ def main() -> int:
             median(a / b for a, b in zip(above, below, strict=True))
             for above, below in ((speeds.alone, speeds.bare), (speeds.shared, speeds.alone))
         ]
-        print("| " + " | ".join([name, *cells, *(f"{ratio:.2f}" for ratio in ratios)]) + " |")
-    return 0
+        lines.append([name, *cells, *(f"{ratio:.2f}" for ratio in ratios)])
+    print(markdown(header, lines))
 
 
 if __name__ == "__main__":

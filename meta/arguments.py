@@ -371,12 +371,25 @@ def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> No
     for option in ("workers", "ray"):
         if getattr(arguments, option) is not None:
             raise Misuse(f"--{option} is for the outer loop; {config['env']} takes one process")
+    if "split" in config["env_kwargs"]:
+        raise Misuse(
+            "--env-kwargs: split is not to be chosen, so that no image both teaches and scores: "
+            "networks learn from training images and are scored on test images; leave it out"
+        )
     check_environment(config["env"], config["env_kwargs"])
+    # Without held-out images there is no stopping point.
+    check_environment(config["env"], {**config["env_kwargs"], "split": "validation"})
     check_names("--learner-kwargs", config["learner_kwargs"], TrialLearner)
     try:
-        trial_plan(config).begin(config["device"])
+        model = trial_plan(config).begin(config["device"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise Misuse(str(error)) from error
+    num_images = model.make_env(1).get_attr("num_images")[0]
+    if model.batch_size > num_images:
+        raise Misuse(
+            f"--learner-kwargs: batch_size={model.batch_size} is more than the {num_images} "
+            f"training images; make it at most {num_images}"
+        )
 
 
 def check_names(option: str, kwargs: Mapping[str, Any], callable_class: type) -> None:

@@ -2,26 +2,23 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
-from agents.checkpoints import continuable, require_version, zip_path
-from credit_envs import CreditAssignVectorEnv, __version__
-from credit_envs.checks import require_at_least, require_device, require_one_of
-from credit_envs.files import atomic_path
+from agents.checkpoints import Resumable
+from credit_envs import CreditAssignVectorEnv
+from credit_envs.checks import require_at_least, require_one_of
 from meta.progress import GenerationProgress
 
 
-class OuterLoop(BaseAlgorithm):
+class OuterLoop(Resumable):
     """An algorithm that improves a top-down network from generation to generation.
 
     One "timestep" is one update of one bottom-up network. A generation counts those of all the
@@ -57,6 +54,7 @@ class OuterLoop(BaseAlgorithm):
         "TDCARNNPolicy": TDCARNNPolicy,
     }
     policy: TopDownPolicy
+    default_device = "cpu"
 
     def __init__(
         self,
@@ -76,23 +74,17 @@ class OuterLoop(BaseAlgorithm):
     ) -> None:
         require_at_least("lives", lives, 1)
         require_one_of("resample_lives", resample_lives, (True, False))
-        if seed is not None:
-            require_at_least("seed", seed, 0)
-        if str(device) != "auto":
-            # Stable-Baselines3 would take the processor without a word.
-            require_device(str(device))
         self.env_ids = env_ids
         self.env_kwargs = _kwargs_of_each(env_kwargs, env_ids)
         super().__init__(
             policy,
-            env=env,
+            env,
             learning_rate=learning_rate,
             policy_kwargs=policy_kwargs,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
-            support_multi_env=True,
-            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
+            seed=seed,
         )
         if not issubclass(self.policy_class, TopDownPolicy):
             raise ValueError(
@@ -102,14 +94,9 @@ class OuterLoop(BaseAlgorithm):
             )
         self.lives = lives
         self.resample_lives = resample_lives
-        self.version = __version__
         self.generation = 0
         self.seconds = 0.0
         self.history: list[list[float]] = []
-
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        require_one_of("policy", policy_name, list(self.policy_aliases))
-        return self.policy_aliases[policy_name]
 
     def _take_spaces(self, env: CreditAssignVectorEnv) -> None:
         """Be in this environment, as Stable-Baselines3 knows it."""
@@ -217,49 +204,6 @@ class OuterLoop(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts"]
-
-    def save(  # type: ignore[override]
-        self,
-        path: str | Path,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Save all that learning needs to go on; a file that was there is replaced at the end.
-
-        Args:
-            path: of the file; `.zip` is added if it has no ending.
-            exclude: further attributes to leave out.
-            include: attributes to keep that would be left out.
-        """
-        with atomic_path(zip_path(path)) as unfinished:
-            super().save(unfinished, exclude, include)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | Path,
-        env: CreditAssignVectorEnv | None = None,
-        device: torch.device | str = "cpu",
-        **kwargs: Any,
-    ) -> Self:
-        """A saved algorithm that goes on exactly where it stopped.
-
-        Args:
-            path: of the file.
-            env: another vector environment to go on in; None makes the former one anew.
-            device: where the networks live.
-            kwargs: attributes to change, such as `tensorboard_log`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is incomplete, of another version or of another environment.
-        """
-        target = zip_path(path)
-        adapter = None if env is None else VectorEnvAdapter(env)
-        with continuable(target):
-            model = super().load(target, env=adapter, device=device, **kwargs)
-            require_version(model.version)
-            return model
 
 
 def ids_of(env: object) -> tuple[str, ...]:

@@ -112,8 +112,9 @@ def learn(
     """
     if is_over(model, plan):
         return
-    num_images: int = model.make_env().get_attr("num_images")[0]
-    stopping = EarlyStopping(patience=plan.patience, test_env=model.make_env(split="test"))
+    num_images: int = model.make_env(1).get_attr("num_images")[0]
+    test_env = model.make_evaluation_env("test")
+    stopping = EarlyStopping(patience=plan.patience, test_env=test_env)
     model.learn(
         plan.epochs * num_images - model.num_timesteps,
         callback=[stopping, Checkpoint(checkpoint), *callbacks],
@@ -141,7 +142,8 @@ def scores(model: TrialLearner) -> dict[str, Any]:
     held_out, test = model.held_out_accuracies, model.test_accuracies
     best_epoch = int(np.argmax(held_out)) + 1
     timesteps, reward_rate = np.array(model.history)[:, :2].T
-    epoch = np.ceil(timesteps / model.num_timesteps * len(held_out)).astype(int)
+    # Whole numbers, rounded up: what ends with an epoch belongs to it.
+    epoch = -(-timesteps.astype(int) * len(held_out) // model.num_timesteps)
     rates = [float(reward_rate[epoch == e].mean()) for e in range(1, len(held_out) + 1)]
     return {
         "held_out": [round(value, 6) for value in held_out],

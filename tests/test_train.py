@@ -248,6 +248,13 @@ def test_learning_from_trials_keeps_everything(agent, tmp_path, capsys):
     assert (again["held_out"], again["test"]) == before
 
 
+def test_batches_may_be_larger_than_what_is_held_out(tmp_path):
+    large = ["--learner-kwargs", "batch_size=600", "--epochs", "2", "--logdir", str(tmp_path)]
+    assert train.main([*TRIALS, *SMALL, *large]) == train.DONE
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert len(results["held_out"]) == len(results["test"]) == 2
+
+
 def test_a_network_of_trials_that_is_killed_ends_the_same(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     arguments = [*TRIALS, *SMALL, "--epochs", "40"]
@@ -350,12 +357,20 @@ def test_list_and_help_teach(capsys):
         ([*TRIALS, "--generations", "5"], "say --epochs"),
         ([*TRIALS, "--timesteps", "5"], "say --epochs"),
         ([*TRIALS, "--workers", "1"], "takes one process"),
-        ([*TRIALS, "--env-kwargs", "spilt=test"], "did you mean 'split'"),
+        ([*TRIALS, "--env-kwargs", "agument=True"], "did you mean 'augment'"),
+        ([*TRIALS, "--env-kwargs", "split=test"], "scored on test images; leave it out"),
+        ([*TRIALS, "--env-kwargs", "split=validation"], "split is not to be chosen"),
+        ([*TRIALS, "--env-kwargs", "num_validation=0"], "hold out at least 1"),
+        ([*TRIALS, "--learner-kwargs", "batch_size=1098"], "make it at most 1097"),
         ([*TRIALS, "--policy-kwargs", "hiden_sizes=(3,)"], "did you mean 'hidden_sizes'"),
         ([*TRIALS, "--learner-kwargs", "lerning_rate=1"], "did you mean 'learning_rate'"),
         ([*TRIALS, "--learner-kwargs", "seed=1"], "no 'seed'"),
         ([*TRIALS, "--learner-kwargs", "learning_rate=0"], "finite number above 0"),
         ([*TRIALS, "--device", "toaster"], "toaster"),
+        (
+            ["--agent", "backprop", "--env", BANDIT, "--learner-kwargs", "epsilon=0.1"],
+            "takes no epsilon",
+        ),
         (["--agent", "drtp", "--env", BANDIT], "use --agent backprop or fa or dfa or deepagrel"),
         (["--agent", "dfa", "--env", BANDIT, DIGITS], "name one"),
         (

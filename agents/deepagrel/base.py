@@ -5,36 +5,26 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.checkpoints import continuable, require_version, zip_path
+from agents.checkpoints import Resumable
 from agents.deepagrel.policy import DeepAGRELPolicy, require_discrete
 from agents.vec_env import VectorEnvAdapter
-from credit_envs import __version__
-from credit_envs.checks import (
-    check_keywords,
-    require_at_least,
-    require_device,
-    require_one_of,
-    require_positive,
-)
-from credit_envs.files import atomic_path
+from credit_envs.checks import check_keywords, require_positive
 from credit_envs.specs import spec_of
 
 
-class LocalLearner(BaseAlgorithm):
+class LocalLearner(Resumable):
     """Holds a network of Q-values, an environment to learn in, and all that a checkpoint needs.
 
     How the network learns is up to those that inherit.
@@ -75,11 +65,6 @@ class LocalLearner(BaseAlgorithm):
     ) -> None:
         if not callable(learning_rate):
             require_positive("learning_rate", learning_rate)
-        if seed is not None:
-            require_at_least("seed", seed, 0)
-        if str(device) != "auto":
-            # Stable-Baselines3 would take the processor without a word.
-            require_device(str(device))
         if env_kwargs and not isinstance(env, str):
             raise ValueError("env_kwargs are for an environment id; give them to the environment")
         self.env_id = env if isinstance(env, str) else None
@@ -90,17 +75,15 @@ class LocalLearner(BaseAlgorithm):
             env = VectorEnvAdapter(env)
         super().__init__(
             policy,
-            env=env,
+            env,
             learning_rate=learning_rate,
             policy_kwargs=policy_kwargs,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
-            support_multi_env=True,
-            seed=int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed,
+            seed=seed,
         )
         self.epsilon = epsilon
-        self.version = __version__
         self._env_state: Any = None
         if self.env is not None and (seed is not None or self.env_id is not None):
             self.env.seed(self.seed)
@@ -111,10 +94,6 @@ class LocalLearner(BaseAlgorithm):
     @abstractmethod
     def num_envs_of_id(self) -> int:
         """Environments that are made of an id."""
-
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        require_one_of("policy", policy_name, list(self.policy_aliases))
-        return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
         if not issubclass(self.policy_class, DeepAGRELPolicy):
@@ -139,10 +118,11 @@ class LocalLearner(BaseAlgorithm):
         self.policy.set_training_mode(False)
         self.generator = torch.Generator(self.device).manual_seed(int(seeds[1]))
 
-    def make_env(self, **kwargs: Any) -> VecEnv:
-        """The environment of the id this was made with, `num_envs_of_id` at once.
+    def make_env(self, num_envs: int | None = None, **kwargs: Any) -> VecEnv:
+        """The environment of the id this was made with.
 
         Args:
+            num_envs: at once; None: `num_envs_of_id`.
             kwargs: keyword arguments that differ, such as `split="test"`.
 
         Raises:
@@ -153,13 +133,14 @@ class LocalLearner(BaseAlgorithm):
                 "the environment was not given by its id, so that no other of its kind can be "
                 "made; make it yourself"
             )
+        num_envs = num_envs or self.num_envs_of_id
         kwargs = {**self.env_kwargs, **kwargs}
         if spec_of(self.env_id).vector_entry_point is not None:
-            env = gymnasium.make_vec(self.env_id, num_envs=self.num_envs_of_id, **kwargs)
+            env = gymnasium.make_vec(self.env_id, num_envs=num_envs, **kwargs)
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
                 return VectorEnvAdapter(env)
             env.close()
-        return make_vec_env(self.env_id, self.num_envs_of_id, env_kwargs=kwargs)
+        return make_vec_env(self.env_id, num_envs, env_kwargs=kwargs)
 
     def _check_env(self, env: VecEnv) -> None:
         """Raise ValueError where this cannot learn."""
@@ -208,64 +189,16 @@ class LocalLearner(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "generator", "lr_schedule"]
 
-    def save(  # type: ignore[override]
+    def save(  # type: ignore[override] # noqa: D102
         self,
         path: str | Path,
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Save all that learning needs to go on; a file that was there is replaced at the end.
-
-        Args:
-            path: of the file; `.zip` is added if it has no ending.
-            exclude: further attributes to leave out.
-            include: attributes to keep that would be left out.
-        """
         self._generator_state = self.generator.get_state().numpy()
         if self.env is not None:
             self._env_state = _state_of(self.env)
-        with atomic_path(zip_path(path)) as unfinished:
-            super().save(unfinished, exclude, include)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | Path,
-        env: VectorEnv[Any, Any, Any] | VecEnv | gymnasium.Env[Any, Any] | None = None,
-        device: torch.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> Self:
-        """A saved learner that goes on, with `learn(…, reset_num_timesteps=False)`.
-
-        It goes on exactly where it stopped if the environment can: a vector environment of this
-        package takes up its sequence of images again, others are reset.
-
-        Args:
-            path: of the file.
-            env: the environment to go on in; None makes that of a saved id anew.
-            device: where the network lives.
-            custom_objects: see `BaseAlgorithm.load`.
-            print_system_info: print versions, here and when it was saved.
-            force_reset: False trusts that `env` is just where it was.
-            kwargs: attributes to change, such as `tensorboard_log`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is incomplete, of another version or of another environment.
-        """
-        target = zip_path(path)
-        if isinstance(env, VectorEnv):
-            env = VectorEnvAdapter(env)
-        with continuable(target):
-            model = super().load(
-                target, env, device, custom_objects, print_system_info, False, **kwargs
-            )
-            require_version(model.version)
-            model._take_up(force_reset)
-            return model
+        super().save(path, exclude, include)
 
     def _take_up(self, force_reset: bool) -> None:
         """Generator and environment where they were when this was saved."""

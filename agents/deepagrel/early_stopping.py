@@ -7,6 +7,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.deepagrel.learner import TrialLearner
+from agents.vec_env import VectorEnvAdapter
 from credit_envs.checks import require_at_least
 
 
@@ -17,7 +18,7 @@ class EarlyStopping(BaseCallback):
     as `eval/accuracy`. When it has not risen for `patience` epochs, or `total_timesteps` are over,
     the weights of the best epoch come back. If something else stops learning, the latest ones
     stay, so that a checkpoint goes on exactly: the accuracies and the best weights are saved with
-    the model.
+    the model (name this before callbacks that save it). Epochs learned without this do not count.
 
     Args:
         eval_env: shows the held-out images; None: the model's environment by id, with
@@ -27,6 +28,10 @@ class EarlyStopping(BaseCallback):
         num_eval_trials: trials of a measurement; None: as many as `eval_env` has images.
         test_env: shows test images, which are answered after every epoch too, for the record
             alone; None: none are.
+
+    Raises:
+        ValueError: bad arguments, a step that is longer than an epoch, or environments that do not
+            tell how many images they have, or would each show the same ones.
 
     Attributes:
         best_epoch: the first of the highest accuracy, from 1; 0 before the first epoch.
@@ -54,6 +59,9 @@ class EarlyStopping(BaseCallback):
         ):
             if value is not None:
                 require_at_least(name, value, 1)
+        for env in (eval_env, test_env):
+            if env is not None:
+                _require_shares(env)
         self.patience = patience
         self._eval_env = eval_env
         self._epoch_timesteps = epoch_timesteps
@@ -81,18 +89,31 @@ class EarlyStopping(BaseCallback):
         if self.model.num_timesteps == 0:
             self.accuracies.clear()
             self.model.test_accuracies.clear()
+            self.model.epochs_begin = 0
         if self._eval_env is None:
-            self._eval_env = self.model.make_env(split="validation")
+            self._eval_env = self.model.make_evaluation_env("validation")
         self._num_eval_trials = self._num_eval_trials or _num_images(
             self._eval_env, "num_eval_trials"
         )
         self._epoch_timesteps = self._epoch_timesteps or _num_images(
             self.training_env, "epoch_timesteps"
         )
+        if self.training_env.num_envs > self._epoch_timesteps:
+            raise ValueError(
+                f"a step of {self.training_env.num_envs} trials is longer than an epoch of "
+                f"{self._epoch_timesteps}; use fewer environments, or a smaller batch_size"
+            )
+        if self.model.num_timesteps >= self._epoch_end():
+            measured = len(self.accuracies) * self._epoch_timesteps
+            self.model.epochs_begin = self.model.num_timesteps - measured
+
+    def _epoch_end(self) -> int:
+        """Trials after which the next epoch is over."""
+        assert self._epoch_timesteps is not None
+        return self.model.epochs_begin + (len(self.accuracies) + 1) * self._epoch_timesteps
 
     def _on_step(self) -> bool:
-        assert self._epoch_timesteps is not None
-        if self.model.num_timesteps < (len(self.accuracies) + 1) * self._epoch_timesteps:
+        if self.model.num_timesteps < self._epoch_end():
             return True
         self._measure()
         return self.stopped_epoch - self.best_epoch < self.patience
@@ -130,6 +151,17 @@ class EarlyStopping(BaseCallback):
                     f"held-out accuracy {self.best_accuracy:.4f} at epoch {self.best_epoch}, "
                     f"stopped at epoch {self.stopped_epoch}"
                 )
+
+
+def _require_shares(env: VecEnv) -> None:
+    """Raise ValueError unless the environments share the images of a measurement."""
+    is_shared = env.num_envs == 1 or isinstance(env.unwrapped, VectorEnvAdapter)
+    if not is_shared and env.has_attr("num_images"):
+        raise ValueError(
+            f"each of the {env.num_envs} environments would show the same first images; give "
+            "EarlyStopping a single one, or VectorEnvAdapter(gymnasium.make_vec(…)), whose "
+            "environments share them"
+        )
 
 
 def _num_images(env: VecEnv, argument: str) -> int:

@@ -27,9 +27,10 @@ class ErrorBackprop(TrialLearner):
         learning_rate: α, or a function of the remaining progress. The paper has 0.1 for
             "MlpPolicy", and for the others 0.01 on MNIST and 0.001 on CIFAR.
         batch_size: see `TrialLearner`.
-        kwargs: the other arguments of `TrialLearner`.
+        kwargs: the other arguments of `TrialLearner`, but for `epsilon`: it never explores.
 
     Raises:
+        TypeError: there is no such argument.
         ValueError: bad arguments, or an environment of another kind.
     """
 
@@ -43,6 +44,11 @@ class ErrorBackprop(TrialLearner):
         batch_size: int = 100,
         **kwargs: Any,
     ) -> None:
+        if "epsilon" in kwargs:
+            raise TypeError(
+                "ErrorBackprop takes no epsilon: it is told the right answers and never explores; "
+                "leave it out"
+            )
         super().__init__(policy, env, learning_rate, batch_size, epsilon=0.0, **kwargs)
 
     def _check_env(self, env: VecEnv) -> None:

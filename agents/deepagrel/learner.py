@@ -24,6 +24,7 @@ from agents.deepagrel.policy import (
     DeepAGRELPolicy,
     choose,
 )
+from agents.vec_env import VectorEnvAdapter
 from credit_envs.checks import require_at_least, require_not_negative, require_unit
 
 _Array = NDArray[Any]
@@ -88,7 +89,8 @@ class TrialLearner(LocalLearner):
         history: per log entry timesteps, reward rate, accuracy and mean output signal.
         held_out_accuracies: after each epoch, by `EarlyStopping`.
         test_accuracies: likewise, if it is given test images.
-        best_weights: those of the highest of them, in a row, `(d,)`.
+        epochs_begin: trial from which `EarlyStopping` counts its epochs.
+        best_weights: those of the highest of the held-out accuracies, in a row, `(d,)`.
         learning_seconds: CPU seconds spent in learning, without callbacks.
 
     Raises:
@@ -131,6 +133,7 @@ class TrialLearner(LocalLearner):
         self.history: list[list[float]] = []
         self.held_out_accuracies: list[float] = []
         self.test_accuracies: list[float] = []
+        self.epochs_begin = 0
         self.learning_seconds = 0.0
         self._unlearned: list[Trials] = []
         self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -153,6 +156,27 @@ class TrialLearner(LocalLearner):
     def num_envs_of_id(self) -> int:
         """As many as fill a batch."""
         return self.batch_size
+
+    def make_evaluation_env(self, split: str) -> VecEnv:
+        """The environment of the id this was made with, to measure the accuracy on a split.
+
+        As many at once as fill a batch, but no more than there are images, each of which is shown
+        once, whatever the order in learning.
+
+        Args:
+            split: "validation" or "test".
+
+        Raises:
+            ValueError: there is no id, or no image in this split.
+        """
+        kwargs: dict[str, Any] = {"split": split}
+        if "order" in self.env_kwargs:
+            kwargs["order"] = "sequential"
+        env = self.make_env(1, **kwargs)
+        if not isinstance(env, VectorEnvAdapter) or not env.has_attr("num_images"):
+            return env
+        num_images: int = env.get_attr("num_images")[0]
+        return self.make_env(min(self.batch_size, num_images), **kwargs)
 
     def _setup_model(self) -> None:
         super()._setup_model()

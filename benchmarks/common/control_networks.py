@@ -1,4 +1,4 @@
-"""Top-down networks of the control environments, meta-trained by `train.py` as its recipes have it.
+"""Top-down networks, of control above all, meta-trained by `train.py` as its recipes have it.
 
 Each comes from a run of its own, whose folder stays. A run that is there is not run again, and one
 that was interrupted goes on.
@@ -22,7 +22,7 @@ from benchmarks.common.results import Cell, ResultsFile
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta.pgpe import PGPE
-from meta.recipes import RECIPES, Recipe
+from meta.recipes import CONTROL, RECIPES, Recipe
 from meta.report import fresh_lives
 from meta.runs import Run
 
@@ -30,7 +30,6 @@ FILE = "control"
 """Results file of all that is said about control."""
 LOGDIR = Path("runs/control")
 TRAIN = Path(__file__).parents[2] / "train.py"
-AGENT = "tdca-rnn"
 _LIVES = 64
 
 
@@ -77,6 +76,11 @@ class Network:
     seed: int
     generations: int | None = None
     variant: Variant | None = None
+
+    @property
+    def agent(self) -> str:
+        """For the command line."""
+        return "tdca-rnn" if self.env_id in CONTROL else "tdca-mlp"
 
     @property
     def key(self) -> str:
@@ -137,7 +141,7 @@ class Network:
         length = [] if generations is None else ["--generations", str(generations)]
         length += self.variant.options if self.variant else []
         where = ["--env", self.env_id, "--seed", str(self.seed), "--logdir", str(folder)]
-        return ["--agent", AGENT, *where, *length]
+        return ["--agent", self.agent, *where, *length]
 
     def _train(self, options: Sequence[str]) -> None:
         print(f"train.py {' '.join(options)}", flush=True)

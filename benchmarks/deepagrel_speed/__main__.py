@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -46,7 +45,6 @@ def main() -> None:
     torch.set_num_threads(1)
     parts: list[Part] = [UpdatePart(given.quick), WrappingPart(), DQNPart()]
     facts = describe_machine(load("MNIST")) | {
-        "sb3": version("stable_baselines3"),
         "load": f"{os.getloadavg()[0]:.2f} of {os.cpu_count()} cores",
     }
     if given.tensorflow_python is not None:

@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -556,26 +556,109 @@ def test_early_stopping_measures_held_out_images():
     assert stopping.best_accuracy == pytest.approx((answers == info["label"]).mean())
 
 
-def test_early_stopping_goes_on_after_loading(tmp_path):
-    def new() -> DeepAGREL:
-        kwargs = {"data": DATA, "num_validation": 20}
-        settings = {"batch_size": 10, "seed": 0, "device": "cpu", "learning_rate": 0.1}
-        return DeepAGREL(
-            "MlpPolicy", IMAGES, env_kwargs=kwargs, policy_kwargs=SMALL["MlpPolicy"], **settings
-        )
+def of_an_id(batch_size: int = 10, **kwargs: Any) -> DeepAGREL:
+    """Forty training images are an epoch, twenty are held out."""
+    return DeepAGREL(
+        "MlpPolicy",
+        IMAGES,
+        batch_size=batch_size,
+        learning_rate=0.1,
+        seed=0,
+        device="cpu",
+        env_kwargs={"data": DATA, "num_validation": 20} | kwargs,
+        policy_kwargs=SMALL["MlpPolicy"],
+    )
 
-    class StopAt(BaseCallback):
-        def _on_step(self) -> bool:
-            return self.num_timesteps < 130
 
-    whole = new().learn(400, EarlyStopping(patience=50))
-    first = new().learn(400, [EarlyStopping(patience=50), StopAt()])
-    first.save(tmp_path / "model")
-    second = DeepAGREL.load(tmp_path / "model", device="cpu")
-    second.learn(270, EarlyStopping(patience=50), reset_num_timesteps=False)
+class StopAt(BaseCallback):
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        self.timesteps = timesteps
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.timesteps
+
+
+@pytest.mark.parametrize("before", [0, 130])
+def test_early_stopping_goes_on_after_loading(before, tmp_path):
+    def begun() -> DeepAGREL:
+        return of_an_id().learn(before)
+
+    def learn(learner: DeepAGREL, *callbacks: BaseCallback) -> DeepAGREL:
+        timesteps = before + 400 - learner.num_timesteps
+        stopping = EarlyStopping(patience=50)
+        return learner.learn(timesteps, [stopping, *callbacks], reset_num_timesteps=False)
+
+    whole = learn(begun())
+    # Within the first epoch, then within the fourth.
+    learn(begun(), StopAt(before + 20)).save(tmp_path / "model")
+    learn(DeepAGREL.load(tmp_path / "model", device="cpu"), StopAt(before + 130)).save(
+        tmp_path / "model"
+    )
+    second = learn(DeepAGREL.load(tmp_path / "model", device="cpu"))
     assert second.held_out_accuracies == whole.held_out_accuracies
     assert len(whole.held_out_accuracies) == 10
     assert_same_weights(second, whole)
+
+
+def test_early_stopping_counts_the_epochs_that_it_attends(monkeypatch):
+    learner = of_an_id()
+    measured = []
+
+    def measure(*_: Any, **__: Any) -> tuple[float, float]:
+        measured.append(learner.num_timesteps)
+        return 0.5, 0.0
+
+    monkeypatch.setattr("agents.deepagrel.early_stopping.evaluate_policy", measure)
+    learner.learn(800)
+    stopping = EarlyStopping(patience=5)
+    learner.learn(100, stopping, reset_num_timesteps=False)
+    learner.learn(200, reset_num_timesteps=False)
+    learner.learn(800, stopping, reset_num_timesteps=False)
+    assert measured == [840, 880, 1140, 1180, 1220, 1260]
+    assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 6)
+    learner.learn(80, EarlyStopping())
+    assert measured[6:] == [40, 80]
+
+
+def test_early_stopping_refuses_environments_that_show_the_same_images():
+    def make() -> Any:
+        kwargs = {"data": DATA, "num_validation": 20, "split": "validation"}
+        return gymnasium.make(IMAGES, disable_env_checker=True, **kwargs)
+
+    several = DummyVecEnv([make] * 4)
+    for given in ({"eval_env": several}, {"test_env": VecMonitor(several)}):
+        with pytest.raises(ValueError, match=r"VectorEnvAdapter\(gymnasium.make_vec"):
+            EarlyStopping(**given)
+    learner, alone = of_an_id(), EarlyStopping(DummyVecEnv([make]))
+    learner.learn(40, alone)
+    images, info = vector_env(20, split="validation").reset()
+    answers = learner.predict(images, deterministic=True)[0]
+    assert alone.accuracies == [pytest.approx((answers == info["label"]).mean())]
+
+
+@pytest.mark.parametrize(("batch_size", "order"), [(30, "shuffled"), (7, "random"), (40, None)])
+def test_held_out_images_are_each_shown_once(batch_size, order):
+    """Whatever the order in learning, and fewer than a batch though they be."""
+    learner = of_an_id(batch_size, order=order)
+    stopping = EarlyStopping()
+    learner.learn(40, stopping)
+    images, info = vector_env(20, split="validation").reset()
+    answers = learner.predict(images, deterministic=True)[0]
+    assert stopping.accuracies[0] == pytest.approx((answers == info["label"]).mean())
+    shown: list[int] = []
+    env = learner.make_evaluation_env("test")
+
+    def look(found: dict[str, Any], _: dict[str, Any]) -> None:
+        shown.append(found["info"]["index"])
+
+    evaluate_policy(learner, env, n_eval_episodes=31, callback=look, warn=False)
+    assert sorted(shown) == list(range(31))
+
+
+def test_a_step_is_no_longer_than_an_epoch():
+    with pytest.raises(ValueError, match=r"longer than an epoch of 40; use .* smaller batch_size"):
+        of_an_id(50).learn(100, EarlyStopping())
 
 
 # ---------------------------------------------------------------------- saving

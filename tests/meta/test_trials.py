@@ -100,3 +100,15 @@ def test_scores_are_those_of_the_best_weights(tmp_path: Path) -> None:
     assert result["held_out"][result["best_epoch"] - 1] == max(result["held_out"])
     assert result["stopped_epoch"] == len(result["test"]) == len(result["reward_rate"]) == 6
     assert result["reward_rate"][-1] > result["reward_rate"][0]
+
+
+@pytest.mark.parametrize("epochs", [7, 25, 33])
+def test_entries_of_the_log_count_for_their_epoch(epochs: int) -> None:
+    """As many images as MNIST has to learn from, ten entries an epoch."""
+    model = DIGITS.begin()
+    model.held_out_accuracies = model.test_accuracies = [0.5] * epochs
+    model.num_timesteps = 59_000 * epochs
+    model.history = [
+        [5900 * entry, (entry - 1) // 10, 0.0, 0.0] for entry in range(1, 10 * epochs + 1)
+    ]
+    assert scores(model)["reward_rate"] == list(range(epochs))

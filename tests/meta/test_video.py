@@ -59,7 +59,6 @@ def test_episodes_happen_again_in_gymnasium(name, task, kwargs):
 
 
 def test_videos_of_the_first_and_the_last_episode(tmp_path):
-    pytest.importorskip("moviepy")
     env = gymnasium.make_vec("CreditAssign-Pendulum-v0", num_envs=1, **SHORT)
     videos = record(policy_for(env), "CreditAssign-Pendulum-v0", tmp_path, SHORT)
     assert [path.stem.rsplit("-", 1)[1] for path in videos] == ["0", "1"]
@@ -67,7 +66,6 @@ def test_videos_of_the_first_and_the_last_episode(tmp_path):
 
 
 def test_our_environments_can_be_recorded(tmp_path):
-    pytest.importorskip("moviepy")
     env = gymnasium.make("CreditAssign-CartPole-v0", render_mode="rgb_array", **SHORT)
     recorder = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos"))
     recorder.reset(seed=0)
