@@ -346,12 +346,13 @@ def check_outer_loop(
                 f"--init-from {config['init_from']} is a {type(former.policy).__name__}, and "
                 f"{config['agent']} goes on from a {agent.policy_class.__name__}"
             )
+        recipe = outer.recipes[env_ids[0]]
         model = outer.loop_class(
             agent.policy_class,  # type: ignore[arg-type]
             env_ids,
-            config["env_kwargs"],
-            dict(former.policy_kwargs if former else policy_kwargs),
-            **learner_kwargs,
+            [outer.recipes[env_id].env_kwargs(config["env_kwargs"]) for env_id in env_ids],
+            dict(former.policy_kwargs) if former else {**recipe.policy_kwargs, **policy_kwargs},
+            **{**recipe.learner_kwargs, **learner_kwargs},
         )
         if former is not None:
             former.give_to(model.policy)

@@ -74,7 +74,8 @@ class PGPE(OuterLoop):
             same for all, or a sequence with those of each.
         policy_kwargs: keyword arguments of the policy.
         population_size: candidates per generation; even.
-        lives: lives each candidate is tried on in each environment, dealt to its tasks in turn.
+        lives: lives each candidate is tried on in each environment, dealt to its tasks in turn; at
+            least as many as it has tasks.
         resample_lives: draw new lives every generation; otherwise always the same.
         task_fitness: over several tasks or environments, fitness is the "mean" or that of the
             "worst"; or candidates are compared by the mean of their "ranks" in each, so that
@@ -273,7 +274,7 @@ class PGPE(OuterLoop):
         else:
             chunks = self._pool.map(generation, range(num_chunks), _warn)
         losses = np.concatenate(chunks)
-        by_task = self._by_task(losses, generation.tasks)
+        by_task = self._by_task(losses, self._evaluator.tasks)
         fitness = self._fitness(by_task)
         self._update(generation, mean_ranks(by_task) if self.task_fitness == "ranks" else fitness)
         self._log(time.perf_counter() - started)
@@ -281,14 +282,12 @@ class PGPE(OuterLoop):
 
     def _next_generation(self) -> Generation:
         assert self.seed is not None
-        num_tasks = len(self._evaluator.envs[0].task.task_names)
         return Generation(
             center=self.policy.beta.detach().cpu().clone(),
             stdev=self._annealing() * self.stdev.cpu(),
             noise_seed=(self.seed, 0, self.generation),
             num_directions=self.population_size // 2,
             life_seeds=self.life_seeds,
-            tasks=tuple(life % num_tasks for life in range(self.lives)),
         )
 
     def _change_starts(self) -> None:
@@ -322,11 +321,23 @@ class PGPE(OuterLoop):
         span = max(self.anneal_over - (self.starts - 1) * self.generations_per_start, 1)
         return 1.0 + (self.anneal_to - 1.0) * min(age / span, 1.0)
 
-    def _by_task(self, losses: NDArray[np.float64], tasks: tuple[int, ...]) -> NDArray[np.float64]:
-        """Fitness `(tasks, candidates)` from losses `(candidates, environments · lives)`."""
-        environments = losses.shape[1] // len(tasks)
-        task = np.concatenate([np.array(tasks) + e * len(tasks) for e in range(environments)])
-        return np.stack([self._of_lives(-losses[:, task == which]) for which in np.unique(task)])
+    def _by_task(
+        self, losses: NDArray[np.float64], tasks: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.float64]:
+        """Fitness `(tasks, candidates)`, those of the first environment first.
+
+        Args:
+            losses: `(candidates, environments · lives)`.
+            tasks: of each environment, the index of each life's task, `(lives,)`.
+        """
+        of_each = np.split(-losses, len(tasks), axis=1)
+        return np.stack(
+            [
+                self._of_lives(fitness[:, dealt == task])
+                for fitness, dealt in zip(of_each, tasks, strict=True)
+                for task in np.unique(dealt)
+            ]
+        )
 
     def _fitness(self, by_task: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fitness of each candidate from that in each task, `(tasks, candidates)`."""

@@ -153,6 +153,10 @@ class Recipe:
     all_cores: bool = False
     num_lives: int = 256
 
+    def env_kwargs(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the environment in meta-training: the recipe's, but the user's word counts."""
+        return {**self.scored_kwargs, **self.meta_kwargs, **asked}
+
 
 _CLIMB = {"hidden_sizes": (16,), "input_scale": 0.25, "output_scale": 1.0, "squash": "tanh"}
 # Annealing lets the centre settle within a tenth of the summit; smaller steps than these leave

@@ -27,6 +27,7 @@ BANDIT = "ClassificationBandit-Digits-v0"
 TRIALS = ["--agent", "deepagrel", "--env", BANDIT]
 SMALL = ["--policy-kwargs", "hidden_sizes=(20,)", "init_range=0.2"]
 QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
+REVERSED = ["--agent", "tdca-rnn", "--env", "CreditAssign-ReversedCartPole-v0"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -320,6 +321,7 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--policy-kwargs", "hidden_sizes=(0,)"], "at least 1"),
         ([*QUICK, "1", "--learner-kwargs", "population_size=7"], "even"),
         ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
+        ([*REVERSED, "--learner-kwargs", "lives=1"], "ask for lives=2 or more"),
         ([*QUICK, "1", "--learner-kwargs", "lives"], "--learner-kwargs takes name=value"),
         (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
         (["--agent", "dfa", "--outer", "pgpe"], "--outer is for agents that learn"),
@@ -424,7 +426,7 @@ def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys):
     checkpoint.write_bytes(whole[:500])
     assert train.main(["--resume", str(folder)]) == train.FAILED
     assert "incomplete" in capsys.readouterr().err
-    PGPE("TDCAPolicy", "CreditAssign-MultiGaussian-v0", population_size=2).save(checkpoint)
+    PGPE("TDCAPolicy", "CreditAssign-MultiGaussian-v0", population_size=2, lives=2).save(checkpoint)
     assert train.main(["--resume", str(folder)]) == train.FAILED
     assert "is a checkpoint of CreditAssign-MultiGaussian-v0" in capsys.readouterr().err
 

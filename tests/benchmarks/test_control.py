@@ -202,7 +202,7 @@ def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
 def test_table_s6_scores_the_network_of_a_run_and_keeps_the_cell(tmp_path, monkeypatch):
     """Of a network that gives no credits, agents stay as they were, whatever the condition."""
     env_id = table_s6.ENV_ID
-    model = PGPE("TDCARNNPolicy", env_id, population_size=2, seed=0)
+    model = PGPE("TDCARNNPolicy", env_id, population_size=2, lives=3, seed=0)
     model.policy.beta.data.zero_()
     model.save(tmp_path / "model.zip")
     asked = []

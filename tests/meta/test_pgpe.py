@@ -101,9 +101,13 @@ def test_fitness_is_minus_the_final_loss_of_every_candidate_alone():
 def test_worst_task_fitness():
     model = small(task_fitness="worst")
     losses = np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 2.0]])
-    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-5.0, -2.0])
+    np.testing.assert_allclose(
+        model._fitness(model._by_task(losses, [np.array([0, 1, 0])])), [-5.0, -2.0]
+    )
     model.task_fitness = "mean"
-    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-3.5, -2.0])
+    np.testing.assert_allclose(
+        model._fitness(model._by_task(losses, [np.array([0, 1, 0])])), [-3.5, -2.0]
+    )
 
 
 def test_ranks_count_tasks_alike_whatever_their_scale():
@@ -140,7 +144,7 @@ def test_only_the_worst_lives_count():
     """The worst half, rounded up, of each task's."""
     model = small(worst_lives=0.5)
     losses = np.array([[1.0, 5.0, 3.0, 2.0, 1.0], [2.0, 2.0, 2.0, 9.0, 2.0]])
-    tasks = np.array([0, 0, 0, 1, 1])
+    tasks = [np.array([0, 0, 0, 1, 1])]
     np.testing.assert_allclose(
         model._fitness(model._by_task(losses, tasks)), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2]
     )
@@ -186,12 +190,44 @@ def test_several_environments_are_each_as_alone_and_count_alike():
         for env_id, own in zip(IMAGES, kwargs, strict=True)
     ]
     np.testing.assert_allclose(losses, np.concatenate(alone, axis=1), rtol=1e-6)
-    fitness = model._fitness(model._by_task(losses, generation.tasks))
+    fitness = model._fitness(model._by_task(losses, model._evaluator.tasks))
     np.testing.assert_allclose(fitness, -sum(own.mean(1) for own in alone) / 2, rtol=1e-6)
     model.task_fitness = "worst"
-    fitness = model._fitness(model._by_task(losses, generation.tasks))
+    fitness = model._fitness(model._by_task(losses, model._evaluator.tasks))
     np.testing.assert_allclose(fitness, -np.maximum(*(own.mean(1) for own in alone)), rtol=1e-6)
     assert model.timesteps_per_generation == 6 * 2 * (3 + 2)
+
+
+CONTROL = ["CreditAssign-CartPole-v0", "CreditAssign-ReversedCartPole-v0"]
+
+
+@pytest.mark.parametrize("env_ids", [CONTROL, CONTROL[::-1]])
+def test_each_environment_deals_its_own_tasks(env_ids):
+    """Whichever comes first: half of the lives in the reversed one have a reversed motor."""
+    kwargs = {"num_updates": 2, "horizon": 40, "init_stdev": 2.0}
+    settings = {"population_size": 2, "lives": 4, "seed": 3, "policy_kwargs": {"hidden_size": 3}}
+    model = PGPE("TDCARNNPolicy", env_ids, kwargs, **settings)
+    generation = model._next_generation()
+    losses = model._evaluator.losses(generation, 0)
+    for env_id, found in zip(env_ids, np.split(losses, 2, axis=1), strict=True):
+        env = gymnasium.make_vec(env_id, num_envs=4, **kwargs)
+        tasks = np.arange(4) % len(env.task.task_names)
+        for beta, expected in zip(generation.candidates(), found, strict=True):
+            with torch.no_grad():
+                observation = env.reset_tensors(generation.life_seeds, task=tasks)
+                for _ in range(env.num_updates):
+                    observation = env.step_tensors(model.policy.act(observation, beta[None]))[0]
+            np.testing.assert_array_equal(env.loss.numpy(), expected)
+    sizes = [len(model._evaluator.envs[i].task.task_names) for i in (0, 1)]
+    assert len(model._by_task(losses, model._evaluator.tasks)) == sum(sizes) == 3
+
+
+@pytest.mark.parametrize("env", [CONTROL[1], CONTROL, "CreditAssign-MultiGaussian-v0"])
+def test_lives_that_are_fewer_than_tasks_are_refused(env):
+    policy = "TDCAPolicy" if "Gaussian" in env else "TDCARNNPolicy"
+    with pytest.raises(ValueError, match=r"some of the 2 tasks \(.*\): ask for lives=2 or more"):
+        PGPE(policy, env, population_size=2)
+    assert PGPE(policy, env, population_size=2, lives=2)._evaluator.tasks[-1].tolist() == [0, 1]
 
 
 def test_candidates_that_read_their_networks_each_read_their_own():
