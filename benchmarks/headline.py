@@ -132,7 +132,7 @@ def run(row: Row, seed: int, logdir: Path, quick: bool) -> Results:
         folder = logdir / kept.stem
         command = [sys.executable, str(TRAIN), "--agent", row.agent, "--env", row.env_id]
         command += ["--seed", str(seed), "--logdir", str(folder)]
-        command += ["--generations", "2"] if quick else []
+        command += ["--generations", "2", "--learner-kwargs", "starts=1"] if quick else []
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seconds = time.perf_counter() - started

@@ -18,8 +18,18 @@ from credit_envs.datasets import CorruptDataError
 from meta import zoo
 from meta.baselines import image_split, spaces
 from meta.command_line import Parser, natural, positive
-from meta.pgpe import ray_workers
-from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, IMAGES, OUTER_LOOPS, Agent, outer_loop
+from meta.outer_loop import OuterLoop
+from meta.pgpe import PGPE, ray_workers
+from meta.recipes import (
+    AGENTS,
+    BANDITS,
+    DEFAULT_OUTER,
+    IMAGES,
+    OUTER_LOOPS,
+    Agent,
+    Recipe,
+    outer_loop,
+)
 from meta.runs import Run
 from meta.trials import Plan
 
@@ -356,8 +366,24 @@ def check_outer_loop(
         )
         if former is not None:
             former.give_to(model.policy)
+        check_length(model, config, recipe)
     except (TypeError, ValueError) as error:
         raise Misuse(str(error)) from error
+
+
+def check_length(model: OuterLoop, config: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuse a run that ends before it goes on from the best of several starts."""
+    if not isinstance(model, PGPE):
+        return
+    generations = config["generations"] or recipe.generations
+    if config["timesteps"]:
+        generations = -(-config["timesteps"] // model.timesteps_per_generation)
+    if generations < model.fewest_generations:
+        raise Misuse(
+            f"learning would end after generation {generations}, before it goes on from the best "
+            f"of {model.starts} starts: ask for --generations {model.fewest_generations} or more, or "
+            "for fewer starts, as in --learner-kwargs starts=1"
+        )
 
 
 def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> None:

@@ -91,7 +91,9 @@ class PGPE(OuterLoop):
         anneal_to: fraction of themselves to which they fall.
         starts: random starts of evolution, each tried for `generations_per_start`; it goes on from
             the one with the best mean fitness in its last `JUDGED_BY` generations. Where there
-            are local optima, a bad one is left so. Each start anneals from the beginning.
+            are local optima, a bad one is left so. Each start anneals from the beginning. Learning
+            that would end before it goes on from the best is refused; if a callback stops it
+            before, the policy is that of the start it was at.
         generations_per_start: see there.
         chunk_size: candidates evaluated at once, whatever the number of processes; None: 16,
             fewer of many samples, all on a GPU. An environment that is given decides itself.
@@ -166,6 +168,12 @@ class PGPE(OuterLoop):
             require_at_least("anneal_over", anneal_over, 1)
         require_at_least("starts", starts, 1)
         require_at_least("generations_per_start", generations_per_start, 1)
+        if anneal_over is not None and anneal_over <= _taken_by(starts, generations_per_start):
+            raise ValueError(
+                f"anneal_over={anneal_over} leaves no generation after starts={starts} of "
+                f"generations_per_start={generations_per_start}: make it "
+                f"{_taken_by(starts, generations_per_start) + 1} or more, or take fewer starts"
+            )
         if chunk_size is not None:
             require_at_least("chunk_size", chunk_size, 1)
         if chunk_timeout is not None:
@@ -250,6 +258,21 @@ class PGPE(OuterLoop):
         """Updates of bottom-up networks in one generation."""
         return self.population_size * self.lives * self._evaluator.num_updates
 
+    @property
+    def fewest_generations(self) -> int:
+        """Generations until the first that goes on from the best start."""
+        return _taken_by(self.starts, self.generations_per_start) + 1
+
+    def _check_end(self, generation: int) -> None:
+        # The centre is that of the last start, whose end nobody has compared with the others'.
+        if generation < self.fewest_generations:
+            raise ValueError(
+                f"learning would end after generation {generation}, and go on from the best of "
+                f"{self.starts} starts in generation {self.fewest_generations}: learn for as many "
+                f"× timesteps_per_generation ({self.timesteps_per_generation}), or take fewer "
+                "starts"
+            )
+
     def _begin(self) -> None:
         settings = self._evaluator_settings()
         if self.ray is not None:
@@ -318,7 +341,7 @@ class PGPE(OuterLoop):
         # The starts but one are no part of the way from the beginning to the end.
         tried = min(self.generation // self.generations_per_start, self.starts - 1)
         age = self.generation - tried * self.generations_per_start
-        span = max(self.anneal_over - (self.starts - 1) * self.generations_per_start, 1)
+        span = self.anneal_over - (self.starts - 1) * self.generations_per_start
         return 1.0 + (self.anneal_to - 1.0) * min(age / span, 1.0)
 
     def _by_task(
@@ -381,6 +404,11 @@ class PGPE(OuterLoop):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer"], ["stdev"]
+
+
+def _taken_by(starts: int, generations_per_start: int) -> int:
+    """Generations in which starts are tried; a single one goes on anyway."""
+    return starts * generations_per_start if starts > 1 else 0
 
 
 def ray_workers() -> ModuleType:

@@ -28,6 +28,7 @@ TRIALS = ["--agent", "deepagrel", "--env", BANDIT]
 SMALL = ["--policy-kwargs", "hidden_sizes=(20,)", "init_range=0.2"]
 QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
 REVERSED = ["--agent", "tdca-rnn", "--env", "CreditAssign-ReversedCartPole-v0"]
+STARTS = [*REVERSED, "--learner-kwargs", "starts=2"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -86,7 +87,7 @@ def test_timesteps_are_generations_in_other_words(tmp_path):
 @pytest.mark.parametrize("name", ["CartPole", "Pendulum", "ReversedPendulum"])
 def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
-    arguments += ["--env", f"CreditAssign-{name}-v0"]
+    arguments += ["--env", f"CreditAssign-{name}-v0", "--learner-kwargs", "starts=1"]
     assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=20"]) == train.DONE
     printed = capsys.readouterr().out
     for condition in ("normal", "constant", "shuffled", "frozen"):
@@ -322,6 +323,10 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--learner-kwargs", "population_size=7"], "even"),
         ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
         ([*REVERSED, "--learner-kwargs", "lives=1"], "ask for lives=2 or more"),
+        ([*REVERSED, "--learner-kwargs", "starts=2"], "--generations 121 or more"),
+        ([*STARTS, "--generations", "120"], "--generations 121 or more"),
+        ([*STARTS, "--timesteps", str(120 * 32 * 16 * 5)], "--generations 121 or more"),
+        ([*STARTS, "anneal_over=120"], "make it 121 or more"),
         ([*QUICK, "1", "--learner-kwargs", "lives"], "--learner-kwargs takes name=value"),
         (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
         (["--agent", "dfa", "--outer", "pgpe"], "--outer is for agents that learn"),

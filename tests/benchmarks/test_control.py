@@ -1,6 +1,7 @@
 """Control: what learners and networks are scored by, and how the tables show it."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gymnasium
@@ -158,6 +159,10 @@ def test_a_variant_has_runs_and_lines_of_its_own(tmp_path):
         assert option not in recipe._anew(tmp_path)
     assert {"state_size=None", "credit_scale=1.0"} < set(options)
     assert variant.env_kwargs["credit_scale"] == 1.0
+    # Several starts take longer than a run that is cut short.
+    for short in (replace(recipe, generations=3), replace(variant, generations=3)):
+        assert {"starts=1", "3"} < set(short._anew(tmp_path))
+        assert not {"starts=8", "720"} & set(short._anew(tmp_path))
     assert variant._folder(tmp_path) != recipe._folder(tmp_path)
     assert "variant" not in recipe.settings
     for network, end in ((recipe, 120.0), (variant, 110.0)):

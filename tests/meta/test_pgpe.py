@@ -28,6 +28,23 @@ def generations(model: PGPE, count: int) -> PGPE:
     return model.learn(count * model.timesteps_per_generation, reset_num_timesteps=False)
 
 
+class StopAt(BaseCallback):
+    """Ends learning after a generation."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__()
+        self._generation = generation
+
+    def _on_step(self) -> bool:
+        return self.model.generation < self._generation
+
+
+def until(model: PGPE, generation: int) -> PGPE:
+    """Interrupted there, as by Ctrl-C, on a way that is long enough for all starts."""
+    enough = 1000 * model.timesteps_per_generation
+    return model.learn(enough, StopAt(generation), reset_num_timesteps=False)
+
+
 def test_centred_ranks_share_ties_like_scipy():
     fitness = np.array([3.0, 1.0, 2.0, 1.0, -np.inf, 3.0, 3.0])
     expected = (rankdata(fitness) - 1) / (len(fitness) - 1) - 0.5
@@ -276,10 +293,10 @@ def test_each_start_anneals_from_the_beginning_and_the_best_to_the_end():
         anneal_over=10, anneal_to=0.5, stdev_learning_rate=0.0, starts=3, generations_per_start=2
     )
     seen = []
-    for _ in range(11):
+    for done in range(11):
         model._change_starts()
         seen.append(model._annealing())
-        generations(model, 1)
+        until(model, done + 1)
     per_start = [1.0, 1.0 - 0.5 / 6]
     last = [1.0 - 0.5 * age / 6 for age in (2, 3, 4, 5, 6)]
     np.testing.assert_allclose(seen, [*per_start, *per_start, *per_start, *last])
@@ -289,8 +306,8 @@ def test_it_goes_on_from_the_best_start(tmp_path):
     starts = {"seed": 11, "starts": 3, "generations_per_start": 2, "stdev_learning_rate": 0.3}
     model = small(**starts)
     reached = []
-    for _ in range(3):
-        generations(model, 2)
+    for tried in (1, 2, 3):
+        until(model, 2 * tried)
         reached.append((model.policy.beta.detach().clone(), model.stdev.clone()))
     fitness = np.mean(np.array(model.history)[:, 0].reshape(3, 2), axis=1)
     beta, stdev = reached[fitness.argmax()]
@@ -301,7 +318,7 @@ def test_it_goes_on_from_the_best_start(tmp_path):
     model.save(tmp_path / "model.zip")
     assert torch.equal(straight.policy.beta, generations(model, 1).policy.beta)
     for at in (1, 3, 6):
-        generations(small(**starts), at).save(tmp_path / "part.zip")
+        until(small(**starts), at).save(tmp_path / "part.zip")
         resumed = generations(PGPE.load(tmp_path / "part.zip"), 7 - at)
         assert torch.equal(straight.policy.beta, resumed.policy.beta)
 
@@ -309,6 +326,18 @@ def test_it_goes_on_from_the_best_start(tmp_path):
     chosen._change_starts()
     assert torch.equal(chosen.policy.beta, beta)
     assert torch.equal(chosen.stdev, stdev)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+def test_learning_that_would_end_with_the_last_start_is_refused(count):
+    """After 6 generations the centre is the last start's, whichever is the best."""
+    model = small(starts=3, generations_per_start=2)
+    with pytest.raises(ValueError, match=r"best of 3 starts in generation 7: learn for as many"):
+        generations(model, count)
+    assert model.generation == 0
+    with pytest.raises(ValueError, match="would end after generation 6"):
+        generations(until(model, 4), 2)
+    assert generations(model, 3).generation == 7
 
 
 def test_it_climbs():
@@ -410,6 +439,7 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"anneal_over": 0}, "anneal_over"),
         ({"starts": 0}, "starts"),
         ({"generations_per_start": 0}, "generations_per_start"),
+        ({"starts": 3, "generations_per_start": 5, "anneal_over": 15}, "make it 16 or more"),
         ({"n_workers": -1}, "n_workers"),
         ({"seed": -1}, "seed=-1 must be a whole number"),
         ({"resample_lives": "false"}, "resample_lives='false' is not one of True, False"),
