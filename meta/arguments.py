@@ -91,7 +91,8 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         "--env-kwargs",
         nargs="+",
         metavar="K=V",
-        help="keyword arguments of the environment, as in its docstring",
+        help="keyword arguments of the environment, as in its docstring; Meta-World's starts, as "
+        "in starts=validation, are those it is scored in: meta-training has starts=train",
     )
     add(
         "--policy",
@@ -381,8 +382,8 @@ def check_length(model: OuterLoop, config: Mapping[str, Any], recipe: Recipe) ->
     if generations < model.fewest_generations:
         raise Misuse(
             f"learning would end after generation {generations}, before it goes on from the best "
-            f"of {model.starts} starts: ask for --generations {model.fewest_generations} or more, or "
-            "for fewer starts, as in --learner-kwargs starts=1"
+            f"of {model.starts} starts: ask for --generations {model.fewest_generations} or more, "
+            "or for fewer starts, as in --learner-kwargs starts=1"
         )
 
 

@@ -44,6 +44,13 @@ BANDITS = (
 )
 
 
+SCORED_ALONE = ("starts",)
+"""Arguments of environments that the user chooses for scoring, and the recipe for meta-training.
+
+What is there to choose by, or for results, must not be met by the outer loop.
+"""
+
+
 @dataclass(frozen=True)
 class Agent:
     """A kind of agent on the command line.
@@ -154,8 +161,12 @@ class Recipe:
     num_lives: int = 256
 
     def env_kwargs(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Of the environment in meta-training: the recipe's, but the user's word counts."""
-        return {**self.scored_kwargs, **self.meta_kwargs, **asked}
+        """Of the environment in meta-training: the recipe's, but the user's word counts.
+
+        Except where it is about the lives in which the result is scored.
+        """
+        heard = {name: value for name, value in asked.items() if name not in SCORED_ALONE}
+        return {**self.scored_kwargs, **self.meta_kwargs, **heard}
 
 
 _CLIMB = {"hidden_sizes": (16,), "input_scale": 0.25, "output_scale": 1.0, "squash": "tanh"}

@@ -100,12 +100,16 @@ def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     assert results["replayed_in_gymnasium"]["largest_difference"] < 0.001
 
 
-def test_agents_in_gymnasiums_environments_need_no_replay(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("asked", "starts"), [([], "unseen"), (["starts=validation"], "validation")]
+)
+def test_agents_in_gymnasiums_environments_need_no_replay(asked, starts, tmp_path, capsys):
     """Each task has its table, with successes; results are on initial states unseen before."""
     arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
     arguments += ["--env", "CreditAssign-MetaWorld-v0", "--workers", "0"]
     arguments += ["--learner-kwargs", "population_size=2"]
-    assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=2"]) == train.DONE
+    small = ["--env-kwargs", "num_updates=1", "horizon=2", *asked]
+    assert train.main([*arguments, *small]) == train.DONE
     printed = capsys.readouterr().out
     for task in TASKS:
         assert f"{task}: episode return" in printed
@@ -119,7 +123,7 @@ def test_agents_in_gymnasiums_environments_need_no_replay(tmp_path, capsys):
     assert (run / "figures" / "success.png").exists()
     model = PGPE.load(run / "model.zip")
     assert model.env_kwargs[0]["starts"] == "train"
-    assert results["env_kwargs"]["starts"] == "unseen"
+    assert results["env_kwargs"]["starts"] == starts
 
 
 @pytest.mark.parametrize(("agent", "at_least"), [("dfa", 0.6), ("fa", 0.6), ("deepagrel", 0.3)])

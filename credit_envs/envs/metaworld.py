@@ -48,9 +48,11 @@ class MetaWorldVectorEnv(ControlVectorEnv):
     Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode. All
     episodes of a life start from the same initial state of its task: where button, dial or door
     are. Meta-World's `MT1(…, seed=0)` has 50 of each. Those numbered 0 to 2 are for meta-training,
-    13 to 22 for choosing settings, and 3 to 12 for results alone (TDCA, Table S6). Each life draws
-    its task by its seed; `reset(options={"task": i})` picks the i-th. The seed defines the initial
-    state as well: lives of successive seeds, dealt to the tasks in turn, have each in turn.
+    13 to 22 for choosing settings, and 3 to 12 for results alone (TDCA, Table S6). `train.py` keeps
+    to the first in meta-training and scores in those that `starts` names, by default the last. Each
+    life draws its task by its seed; `reset(options={"task": i})` picks the i-th. The seed defines
+    the initial state as well: lives of successive seeds, dealt to the tasks in turn, have each in
+    turn.
 
     ## Episode End
     Terminated after `num_updates` steps. An agent whose parameters are no longer finite ends its
