@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 
@@ -185,6 +186,23 @@ def test_the_figure_is_drawn_from_the_results(tmp_path, monkeypatch, capsys):
     assert figure_3.main(["--quick", "--only", "CartPole", "Pendulum", *folders]) == 0
     assert (tmp_path / "figure_3-quick.png").stat().st_size > 10_000
     assert len(ResultsFile(control_networks.FILE, True, tmp_path).cells) == 4
+
+
+def test_without_opengl_figure_3_says_what_to_do(tmp_path, monkeypatch, capsys):
+    def no_opengl(self):
+        raise mujoco.FatalError("an OpenGL platform library has not been loaded")
+
+    env_id = table_s6.ENV_ID
+    model = PGPE("TDCARNNPolicy", env_id, population_size=2, lives=3, seed=0)
+    model.save(tmp_path / "model.zip")
+    run = SimpleNamespace(checkpoint=tmp_path / "model.zip")
+    monkeypatch.setattr(Network, "run", lambda network, logdir: run)
+    monkeypatch.setattr(Network, "learn", lambda network, file, logdir: network_cell(20.0, 100.0))
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", no_opengl)
+    folders = ["--output", str(tmp_path), "--logdir", str(tmp_path / "tensorboard")]
+    assert figure_3.main(["--quick", "--only", "MetaWorld", *folders]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("figure_3: Meta-World's pictures take OpenGL")
 
 
 def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
