@@ -195,10 +195,6 @@ _SWING = _BALANCE | {"population_size": 64, "chunk_size": 64}
 # Few candidates and lives, for steps are slow.
 _PLAYED = _BALANCE | {"population_size": 24}
 _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning_rate": 0.03}
-# Momentum rather than Adam inside: PGPE finds its way at once, where under Adam, whose steps hide
-# the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
-# cost a fourth of 1,000; they are other ones in every generation, for a fixed set is learned by
-# heart.
 # From feedback alignment with small steps, and for the loss on images that were not trained on:
 # generations are few beside the thousands that a random start takes to come as far.
 _CLASSIFY = Recipe(

@@ -97,7 +97,7 @@ class LifeReplay(gymnasium.Env[Any, Any]):
         """
         try:
             frame: Any = self._env.render()
-        except mujoco.FatalError as error:
+        except mujoco.FatalError as error:  # type: ignore[attr-defined]
             raise OSError(
                 f"Meta-World's pictures take OpenGL, and there is none here ({error}): without a "
                 "screen set MUJOCO_GL=egl, or MUJOCO_GL=osmesa"

@@ -25,7 +25,6 @@ STARTS: dict[Starts, range] = {
 }
 """Indices of initial states, of `NUM_INITIAL_STATES` that there are of each task."""
 
-LARGEST_REWARD = 10.0
 SCALE = 5.0
 """Of differences in metres, which are about 0.1 to 0.7."""
 
