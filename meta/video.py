@@ -25,7 +25,7 @@ from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from credit_envs.tasks.bipedal_walker import BipedalWalker
 from credit_envs.tasks.dynamics import BatchedDynamics
-from credit_envs.tasks.metaworld import MetaWorld, the_arm
+from credit_envs.tasks.metaworld import MetaWorld
 from meta import zoo
 from meta.command_line import DONE, FAILED, Parser, natural
 from meta.replay import gymnasium_env
@@ -87,6 +87,8 @@ class LifeReplay(gymnasium.Env[Any, Any]):
         dynamics = self._task.dynamics
         if isinstance(dynamics, BatchedDynamics):
             action = dynamics.gymnasium_action(action, self._episode.task)
+        elif isinstance(dynamics, MetaWorld):
+            action = dynamics.turned(action, self._episode.task)
         return self._env.step(action)
 
     def render(self) -> Any:
@@ -120,7 +122,7 @@ class LifeReplay(gymnasium.Env[Any, Any]):
             env.reset(seed=int(episode.start[0]))
             return env
         assert isinstance(dynamics, MetaWorld)
-        arm = the_arm(episode.task)
+        arm = dynamics.arm(episode.task)
         watched: Any = ALL_V3_ENVIRONMENTS[arm.name](render_mode="rgb_array", camera_name=_CAMERA)
         watched.set_task(arm.task(int(episode.start[0])))
         watched.reset()

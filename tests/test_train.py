@@ -28,6 +28,7 @@ TRIALS = ["--agent", "deepagrel", "--env", BANDIT]
 SMALL = ["--policy-kwargs", "hidden_sizes=(20,)", "init_range=0.2"]
 QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
 REVERSED = ["--agent", "tdca-rnn", "--env", "CreditAssign-ReversedCartPole-v0"]
+ROBOT = ["--agent", "tdca-rnn", "--env", "CreditAssign-MetaWorld-v0"]
 STARTS = [*REVERSED, "--learner-kwargs", "starts=2"]
 
 
@@ -327,6 +328,7 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--learner-kwargs", "population_size=7"], "even"),
         ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
         ([*REVERSED, "--learner-kwargs", "lives=1"], "ask for lives=2 or more"),
+        ([*ROBOT, "--env-kwargs", "rotation=(0,180)"], "ask for lives=6 or more"),
         ([*REVERSED, "--learner-kwargs", "starts=2"], "--generations 121 or more"),
         ([*STARTS, "--generations", "120"], "--generations 121 or more"),
         ([*STARTS, "--timesteps", str(120 * 32 * 16 * 5)], "--generations 121 or more"),

@@ -63,10 +63,10 @@ def a_life(name, task, kwargs) -> tuple[LifeReplay, list[Episode], list[float]]:
     return LifeReplay(env.task, episodes), episodes, returns
 
 
-@pytest.mark.parametrize("task", range(3))
+@pytest.mark.parametrize("task", [0, 1, 2, 4])
 def test_episodes_happen_again_in_meta_world(task):
-    """Without pictures, which take OpenGL."""
-    replay, episodes, returns = a_life("MetaWorld", task, {"horizon": 120})
+    """Without pictures, which take OpenGL; the last one with an arm that is turned."""
+    replay, episodes, returns = a_life("MetaWorld", task, {"horizon": 120, "rotation": (0, 50)})
     for episode, expected in zip(episodes, returns, strict=True):
         replay.reset()
         rewards = [replay.step(action)[1] for action in episode.actions]
