@@ -178,8 +178,8 @@ def environments(run: Run) -> list[str]:
 
 
 def meta_kwargs(run: Run, recipe: Recipe, env_id: str) -> dict[str, Any]:
-    """Environment arguments in meta-training: the recipe's, but the user's word counts."""
-    kwargs = {**recipe.scored_kwargs, **recipe.meta_kwargs, **run.config["env_kwargs"]}
+    """Environment arguments in meta-training, with its share of the images."""
+    kwargs = recipe.env_kwargs(run.config["env_kwargs"])
     if env_id in IMAGES:
         kwargs |= {"train_range": split(run, recipe, env_id).meta_range, "evaluate_test": False}
     return kwargs

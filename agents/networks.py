@@ -168,8 +168,9 @@ class TopDownRNN(TopDownNetwork):
         num_credits: outputs.
         readout: "last" or "mean".
         state_size: how many leading columns are the agent's state. If given, the network also
-            sees action × change of state for every pair of action and state columns, which tells
-            what actions do.
+            sees the product of every column between state and reward with the change of every
+            column of the state, which tells what actions do. Where observations name the task, its
+            one-hot id is among those columns: its products are the change of state by task.
         change_scale: factor on those products.
         output_scale: see `TopDownNetwork`.
         squash: see `TopDownNetwork`.

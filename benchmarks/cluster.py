@@ -230,7 +230,6 @@ def generation_of(problem: Problem) -> tuple[EvaluatorSettings, Generation]:
         noise_seed=(0,),
         num_directions=problem.population_size // 2,
         life_seeds=tuple(range(lives)),
-        tasks=tuple(life % 2 if lives > 1 else 0 for life in range(lives)),
     )
 
 
@@ -357,7 +356,7 @@ def overhead(kind: str, chunks: int = 32, rounds: int = 20) -> dict[str, Any]:
         together = timed(lambda: pool.map(generation, range(chunks), refuse), rounds)
     finally:
         pool.close()
-    fitness = model._fitness(model._by_task(losses, generation.tasks))
+    fitness = model._fitness(model._by_task(losses, evaluator.tasks))
     return {
         "parameters": generation.center.numel(),
         "bytes_out": len(pickle.dumps((generation, 0))),

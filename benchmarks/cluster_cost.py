@@ -10,7 +10,7 @@ Meta-World: 3 tasks × 3 initial states).
 
 With N chunks (one candidate each, with all its lives) on P cores, a generation takes
 
-    T(P) = ⌈N / P⌉ · t + N · o + r + u,    t = tasks · (200 + 1) · (horizon / v + t_reset),
+    T(P) = ⌈N / P⌉ · t + N · o + r + u,    t = lives · (200 + 1) · (horizon / v + t_reset),
 
 where v is steps per second, o this process's CPU time per chunk, r a round trip and u PGPE's own
 time. The efficiency is N · t / (P · T(P)). Left out are agents and top-down networks of the tasks
@@ -92,9 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
 
     def work() -> None:
+        measured = ResultsFile(cluster.NAME, arguments.quick)
+        overhead_cell(measured)
         file = ResultsFile(NAME, arguments.quick)
         fill(file, 200 if arguments.quick else 8000)
-        print(render(file, ResultsFile(cluster.NAME, arguments.quick)))
+        print(render(file, measured))
 
     return exit_code(NAME, work)
 
@@ -195,15 +197,26 @@ def overhead_of(cell: Cell) -> Overhead:
     return Overhead(cell["driver_cpu_per_chunk"], cell["round_trip"] + cell["pgpe_cpu"])
 
 
-def render(file: ResultsFile, measured: ResultsFile) -> str:
-    """Speeds and the model in Markdown."""
-    if not file.cells or "overhead: Ray" not in measured.cells:
+def overhead_cell(measured: ResultsFile) -> Cell:
+    """What `benchmarks.cluster` found.
+
+    Raises:
+        ValueError: it has not been run.
+    """
+    if "overhead: Ray" not in measured.cells:
+        quick = " --quick" if measured.path.stem.endswith("-quick") else ""
         raise ValueError(
             "the model rests on overheads of Ray that are not there yet: run "
-            "`python -m benchmarks.cluster` first, with the extra `ray` installed"
+            f"`python -m benchmarks.cluster{quick}` first, with the extra `ray` installed"
         )
-    speeds = file.cells
-    overhead = overhead_of(measured.cells["overhead: Ray"])
+    cell: Cell = measured.cells["overhead: Ray"]
+    return cell
+
+
+def render(file: ResultsFile, measured: ResultsFile) -> str:
+    """Speeds and the model in Markdown."""
+    speeds, ray = file.cells, overhead_cell(measured)
+    overhead = overhead_of(ray)
     lines = [
         [
             name,
@@ -219,7 +232,7 @@ def render(file: ResultsFile, measured: ResultsFile) -> str:
             ["experiment", "steps", *(f"{cores:,} core{'s' * (cores > 1)}" for cores in CORES)],
             [row for experiment in EXPERIMENTS for row in rows_of(experiment, speeds, overhead)],
         ),
-        f"Made by {makers([*speeds.values(), measured.cells['overhead: Ray']])}.",
+        f"Made by {makers([*speeds.values(), ray])}.",
     ]
     return "\n\n".join(parts)
 

@@ -26,9 +26,6 @@ from numpy.typing import NDArray
 from benchmarks.common.control_networks import FILE, LOGDIR, Network
 from benchmarks.common.figures import (
     BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
     FigureParser,
     band,
     letter,
@@ -40,6 +37,7 @@ from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta.command_line import positive
 from meta.evaluation import CONDITIONS
+from meta.figures import CONDITION_COLOURS
 from meta.pgpe import PGPE
 from meta.recipes import CONTROL, RECIPES
 from meta.video import LifeReplay, live
@@ -51,7 +49,6 @@ EXAMPLES = """\
   python -m benchmarks.figure_3 --only CartPole ReversedCartPole
 """
 TASKS = [env_id.split("-")[1] for env_id in CONTROL]
-_COLOURS = {"normal": BLUE, "constant": ORANGE, "shuffled": GREEN, "frozen": GREY}
 _LABELS = {
     "normal": "own credits",
     "constant": "constant credits",
@@ -131,7 +128,7 @@ def inner_loop(axes: Axes, cells: Sequence[Cell]) -> None:
         means = [cell["conditions"][condition]["episode_return"]["mean"] for cell in cells]
         curve = mean_and_std(np.array(means))
         updates = range(len(curve["mean"]))
-        band(axes, updates, curve, _COLOURS[condition], _LABELS[condition])
+        band(axes, updates, curve, CONDITION_COLOURS[condition], _LABELS[condition])
     axes.set(xlabel="update", ylabel="return of an episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -269,7 +269,6 @@ def time_workers(num_samples: int, optimizer: OptimizerName, arguments: Argument
         noise_seed=(0,),
         num_directions=population // 2,
         life_seeds=(1,),
-        tasks=(0,),
     )
     speeds = WorkerSpeeds(num_samples, optimizer, [], [])
     pools = [local_pool(settings, count) for count in (1, 2)]

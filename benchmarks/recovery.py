@@ -23,9 +23,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from agents import TDCARNNPolicy
-from benchmarks.common.figures import BLUE, GREEN, GREY, ORANGE, FigureParser, letter, rounded, run
+from benchmarks.common.figures import FigureParser, letter, rounded, run
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
 from meta.evaluation import CONDITIONS, Condition, evaluate
+from meta.figures import CONDITION_COLOURS
 from meta.pgpe import PGPE
 from meta.recipes import RECIPES
 from meta.report import fresh_lives
@@ -54,7 +55,6 @@ class Extent:
 
 QUICK = Extent(seeds=1, generations=2, lives=32)
 
-_COLOURS = {"normal": BLUE, "constant": ORANGE, "shuffled": GREEN, "frozen": GREY}
 _HEADER = (
     "weight decay",
     "credits",
@@ -186,7 +186,7 @@ def render(file: ResultsFile, extent: Extent = Extent()) -> str:
 def panel(axes: Axes, decay: float, found: Sequence[Cell]) -> None:
     """Returns by update under every condition, a thin line for each seed."""
     for condition in CONDITIONS:
-        curves, colour = curves_of(found, decay, condition), _COLOURS[condition]
+        curves, colour = curves_of(found, decay, condition), CONDITION_COLOURS[condition]
         update = np.arange(curves.shape[1])
         axes.plot(update, curves.T, color=colour, linewidth=0.7, alpha=0.5)
         axes.plot(update, curves.mean(0), color=colour, label=f"{condition} credits")

@@ -76,6 +76,18 @@ def require_numbers(name: str, numbers: Any) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
+def require_angles(name: str, angles: Any) -> tuple[float, ...]:
+    """One angle or several as a tuple; ValueError unless they are finite numbers."""
+    values = tuple(angles) if isinstance(angles, list | tuple) else (angles,)
+    if not values:
+        raise ValueError(f"{name}={angles!r} must hold at least one angle in degrees")
+    for value in values:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not isfinite(value):
+            raise ValueError(f"{name}={angles!r} must be finite numbers, angles in degrees")
+    return tuple(float(value) for value in values)
+
+
 def require_device(name: str) -> torch.device:
     """The device called `name`; ValueError unless tensors can be put there."""
     try:

@@ -29,6 +29,8 @@ class LocalWorkerPool(WorkerPool[Shared, Task, Result]):
     """
 
     deaths = (BrokenProcessPool,)
+    # A process that reads its data from a slow disk beside many others takes a minute.
+    START_LIMIT = 300.0
 
     def __init__(
         self,

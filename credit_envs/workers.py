@@ -71,12 +71,16 @@ class WorkerPool(ABC, Generic[Shared, Task, Result]):
     Args:
         num_workers: how many, > 0; there are never more than tasks.
         timeout: seconds in which a task must be done, > 0; None: ten times those of the slowest so
-            far, at least 60. Until one is done there is no such limit.
+            far, at least 60. Until one is done there is no such limit. To get ready a worker has
+            `START_LIMIT` seconds, or as long as for a task if that is longer.
         option: name of the setting that means `num_workers` to the user, for errors.
     """
 
     deaths: ClassVar[tuple[type[Exception], ...]]
     """What a future raises whose worker died."""
+
+    START_LIMIT: ClassVar[float | None]
+    """Seconds in which a worker must be ready; None: it may have to wait for its place."""
 
     def __init__(self, num_workers: int, timeout: float | None, option: str) -> None:
         require_at_least(option, num_workers, 1)
@@ -166,7 +170,7 @@ class WorkerPool(ABC, Generic[Shared, Task, Result]):
 
     def _add_worker(self, failures: int = 0) -> None:
         worker = self._start()
-        self._follow(worker.ready, _Job(None, failures, worker))
+        self._follow(worker.ready, _Job(None, failures, worker, time.monotonic()))
 
     def _hand_out(self, job: _Job, shared: Any, tasks: Sequence[Task]) -> None:
         assert job.index is not None
@@ -179,16 +183,21 @@ class WorkerPool(ABC, Generic[Shared, Task, Result]):
         future.add_done_callback(self._ended.put)
 
     def _wait(self) -> Future[Any] | None:
-        """A future that is done; None: a task takes longer than it may."""
-        # Jobs stand in the order in which they began.
-        oldest = next((job for job in self._jobs.values() if job.index is not None), None)
-        limit = self._limit()
-        if oldest is None or limit is None:
+        """A future that is done; None: a worker takes longer than it may."""
+        limits = ((job.since, self._limit_of(job)) for job in self._jobs.values())
+        ends = [since + limit for since, limit in limits if limit is not None]
+        if not ends:
             return self._ended.get()
         try:
-            return self._ended.get(timeout=max(oldest.since + limit - time.monotonic(), 0.0))
+            return self._ended.get(timeout=max(min(ends) - time.monotonic(), 0.0))
         except Empty:
             return None
+
+    def _limit_of(self, job: _Job) -> float | None:
+        """Seconds that a job may take; None: as long as it will."""
+        if job.index is not None:
+            return self._limit()
+        return None if self.START_LIMIT is None else max(self.START_LIMIT, self._limit() or 0.0)
 
     def _limit(self) -> float | None:
         """Seconds that a task may take; None: nothing is known yet."""
@@ -197,19 +206,16 @@ class WorkerPool(ABC, Generic[Shared, Task, Result]):
         return max(_PATIENCE * self._slowest, _SHORTEST_TIMEOUT) if self._slowest else None
 
     def _give_up_late_ones(self, on_retry: Callable[[str], None]) -> list[_Job]:
-        """Replace the workers that are at a task for too long; what they did, to do again."""
-        limit = self._limit()
-        assert limit is not None
+        """Replace the workers that take too long; the tasks they were at, to do again."""
         now = time.monotonic()
-        late = {
-            future: job
-            for future, job in self._jobs.items()
-            if job.index is not None and now - job.since >= limit
-        }
         again: list[_Job] = []
-        for future, job in late.items():
+        for future, job in list(self._jobs.items()):
+            limit = self._limit_of(job)
+            if limit is None or now - job.since < limit:
+                continue
             del self._jobs[future]
-            again += self._replace(job, f"did not finish within {limit:.0f} s", on_retry)
+            what = "hung for" if job.index is None else "did not finish within"
+            again += self._replace(job, f"{what} {limit:.0f} s", on_retry)
         return again
 
     def _replace(

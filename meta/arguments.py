@@ -18,8 +18,18 @@ from credit_envs.datasets import CorruptDataError
 from meta import zoo
 from meta.baselines import image_split, spaces
 from meta.command_line import Parser, natural, positive
-from meta.pgpe import ray_workers
-from meta.recipes import AGENTS, BANDITS, DEFAULT_OUTER, IMAGES, OUTER_LOOPS, Agent, outer_loop
+from meta.outer_loop import OuterLoop
+from meta.pgpe import PGPE, ray_workers
+from meta.recipes import (
+    AGENTS,
+    BANDITS,
+    DEFAULT_OUTER,
+    IMAGES,
+    OUTER_LOOPS,
+    Agent,
+    Recipe,
+    outer_loop,
+)
 from meta.runs import Run
 from meta.trials import Plan
 
@@ -81,7 +91,8 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         "--env-kwargs",
         nargs="+",
         metavar="K=V",
-        help="keyword arguments of the environment, as in its docstring",
+        help="keyword arguments of the environment, as in its docstring; Meta-World's starts, as "
+        "in starts=validation, are those it is scored in: meta-training has starts=train",
     )
     add(
         "--policy",
@@ -346,17 +357,34 @@ def check_outer_loop(
                 f"--init-from {config['init_from']} is a {type(former.policy).__name__}, and "
                 f"{config['agent']} goes on from a {agent.policy_class.__name__}"
             )
+        recipe = outer.recipes[env_ids[0]]
         model = outer.loop_class(
             agent.policy_class,  # type: ignore[arg-type]
             env_ids,
-            config["env_kwargs"],
-            dict(former.policy_kwargs if former else policy_kwargs),
-            **learner_kwargs,
+            [outer.recipes[env_id].env_kwargs(config["env_kwargs"]) for env_id in env_ids],
+            dict(former.policy_kwargs) if former else {**recipe.policy_kwargs, **policy_kwargs},
+            **{**recipe.learner_kwargs, **learner_kwargs},
         )
         if former is not None:
             former.give_to(model.policy)
+        check_length(model, config, recipe)
     except (TypeError, ValueError) as error:
         raise Misuse(str(error)) from error
+
+
+def check_length(model: OuterLoop, config: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuse a run that ends before it goes on from the best of several starts."""
+    if not isinstance(model, PGPE):
+        return
+    generations = config["generations"] or recipe.generations
+    if config["timesteps"]:
+        generations = -(-config["timesteps"] // model.timesteps_per_generation)
+    if generations < model.fewest_generations:
+        raise Misuse(
+            f"learning would end after generation {generations}, before it goes on from the best "
+            f"of {model.starts} starts: ask for --generations {model.fewest_generations} or more, "
+            "or for fewer starts, as in --learner-kwargs starts=1"
+        )
 
 
 def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> None:

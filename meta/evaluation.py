@@ -130,12 +130,12 @@ def evaluate(
     if num_tasks > 1:
         reset_options.setdefault("task", np.arange(len(seeds)) % num_tasks)
     tasks = np.broadcast_to(np.asarray(reset_options.get("task", 0)), len(seeds)).astype(np.int64)
-    alike = tasks if env.task.names_task else np.zeros_like(tasks)
+    alike = tasks % (env.task.num_ids or 1)
     fewest = np.unique(alike, return_counts=True)[1].min()
     if fewest < 2 and {"constant", "shuffled"} & set(conditions):
         raise ValueError(
             "the constant and shuffled controls mix lives: give at least two seeds"
-            + (" for each task" if env.task.names_task else "")
+            + (" for each task" if env.task.num_ids else "")
         )
     curves = {
         condition: _run(policy, env, seeds, reset_options, condition, alike)

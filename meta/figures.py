@@ -16,12 +16,13 @@ from meta.evaluation import Condition, Curves
 from meta.spread import sample_std
 from meta.tuning import Score
 
-_COLOURS = {
-    "normal": "tab:blue",
-    "constant": "tab:orange",
-    "shuffled": "tab:green",
-    "frozen": "tab:gray",
+CONDITION_COLOURS: Mapping[Condition, str] = {
+    "normal": "#0072B2",
+    "constant": "#E69F00",
+    "shuffled": "#009E73",
+    "frozen": "#666666",
 }
+"""Okabe and Ito's, which the colour-blind can tell apart."""
 
 
 def outer_loop(history: Sequence[Sequence[float]]) -> Figure:
@@ -43,7 +44,9 @@ def control_conditions(conditions: Mapping[Condition, Curves], metric: str) -> F
         values = curves.per_update[metric]
         update = np.arange(values.shape[1])
         label = f"{condition} credits" if condition != "frozen" else "no credits (frozen)"
-        _band(axes, update, values.mean(0), sample_std(values, 0), label, _COLOURS[condition])
+        _band(
+            axes, update, values.mean(0), sample_std(values, 0), label, CONDITION_COLOURS[condition]
+        )
     axes.set(xlabel="update", ylabel=metric.replace("_", " "), title="inner loop, fresh lives")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

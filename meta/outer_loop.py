@@ -129,6 +129,9 @@ class OuterLoop(Resumable):
     def _advance(self) -> NDArray[np.float64]:
         """One generation; the fitnesses in it, one or more."""
 
+    def _check_end(self, generation: int) -> None:
+        """Raise ValueError if learning must not end after so many generations."""
+
     def _begin(self) -> None:
         """Prepare what learning needs while it lasts."""
 
@@ -159,7 +162,7 @@ class OuterLoop(Resumable):
             This.
 
         Raises:
-            ValueError: a bad `log_interval`.
+            ValueError: a bad `log_interval`, or learning must not end so soon.
         """
         require_at_least("log_interval", log_interval, 1)
         total_timesteps, callbacks = self._setup_learn(
@@ -168,6 +171,8 @@ class OuterLoop(Resumable):
             reset_num_timesteps,
             tb_log_name or type(self).__name__,
         )
+        if (left := total_timesteps - self.num_timesteps) > 0:
+            self._check_end(self.generation - (-left // self.timesteps_per_generation))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -74,7 +74,8 @@ class PGPE(OuterLoop):
             same for all, or a sequence with those of each.
         policy_kwargs: keyword arguments of the policy.
         population_size: candidates per generation; even.
-        lives: lives each candidate is tried on in each environment, dealt to its tasks in turn.
+        lives: lives each candidate is tried on in each environment, dealt to its tasks in turn; at
+            least as many as it has tasks.
         resample_lives: draw new lives every generation; otherwise always the same.
         task_fitness: over several tasks or environments, fitness is the "mean" or that of the
             "worst"; or candidates are compared by the mean of their "ranks" in each, so that
@@ -90,7 +91,9 @@ class PGPE(OuterLoop):
         anneal_to: fraction of themselves to which they fall.
         starts: random starts of evolution, each tried for `generations_per_start`; it goes on from
             the one with the best mean fitness in its last `JUDGED_BY` generations. Where there
-            are local optima, a bad one is left so. Each start anneals from the beginning.
+            are local optima, a bad one is left so. Each start anneals from the beginning. Learning
+            that would end before it goes on from the best is refused; if a callback stops it
+            before, the policy is that of the start it was at.
         generations_per_start: see there.
         chunk_size: candidates evaluated at once, whatever the number of processes; None: 16,
             fewer of many samples, all on a GPU. An environment that is given decides itself.
@@ -165,6 +168,12 @@ class PGPE(OuterLoop):
             require_at_least("anneal_over", anneal_over, 1)
         require_at_least("starts", starts, 1)
         require_at_least("generations_per_start", generations_per_start, 1)
+        if anneal_over is not None and anneal_over <= _taken_by(starts, generations_per_start):
+            raise ValueError(
+                f"anneal_over={anneal_over} leaves no generation after starts={starts} of "
+                f"generations_per_start={generations_per_start}: make it "
+                f"{_taken_by(starts, generations_per_start) + 1} or more, or take fewer starts"
+            )
         if chunk_size is not None:
             require_at_least("chunk_size", chunk_size, 1)
         if chunk_timeout is not None:
@@ -249,6 +258,21 @@ class PGPE(OuterLoop):
         """Updates of bottom-up networks in one generation."""
         return self.population_size * self.lives * self._evaluator.num_updates
 
+    @property
+    def fewest_generations(self) -> int:
+        """Generations until the first that goes on from the best start."""
+        return _taken_by(self.starts, self.generations_per_start) + 1
+
+    def _check_end(self, generation: int) -> None:
+        # The centre is that of the last start, whose end nobody has compared with the others'.
+        if generation < self.fewest_generations:
+            raise ValueError(
+                f"learning would end after generation {generation}, and go on from the best of "
+                f"{self.starts} starts in generation {self.fewest_generations}: learn for as many "
+                f"× timesteps_per_generation ({self.timesteps_per_generation}), or take fewer "
+                "starts"
+            )
+
     def _begin(self) -> None:
         settings = self._evaluator_settings()
         if self.ray is not None:
@@ -273,7 +297,7 @@ class PGPE(OuterLoop):
         else:
             chunks = self._pool.map(generation, range(num_chunks), _warn)
         losses = np.concatenate(chunks)
-        by_task = self._by_task(losses, generation.tasks)
+        by_task = self._by_task(losses, self._evaluator.tasks)
         fitness = self._fitness(by_task)
         self._update(generation, mean_ranks(by_task) if self.task_fitness == "ranks" else fitness)
         self._log(time.perf_counter() - started)
@@ -281,14 +305,12 @@ class PGPE(OuterLoop):
 
     def _next_generation(self) -> Generation:
         assert self.seed is not None
-        num_tasks = len(self._evaluator.envs[0].task.task_names)
         return Generation(
             center=self.policy.beta.detach().cpu().clone(),
             stdev=self._annealing() * self.stdev.cpu(),
             noise_seed=(self.seed, 0, self.generation),
             num_directions=self.population_size // 2,
             life_seeds=self.life_seeds,
-            tasks=tuple(life % num_tasks for life in range(self.lives)),
         )
 
     def _change_starts(self) -> None:
@@ -319,14 +341,26 @@ class PGPE(OuterLoop):
         # The starts but one are no part of the way from the beginning to the end.
         tried = min(self.generation // self.generations_per_start, self.starts - 1)
         age = self.generation - tried * self.generations_per_start
-        span = max(self.anneal_over - (self.starts - 1) * self.generations_per_start, 1)
+        span = self.anneal_over - (self.starts - 1) * self.generations_per_start
         return 1.0 + (self.anneal_to - 1.0) * min(age / span, 1.0)
 
-    def _by_task(self, losses: NDArray[np.float64], tasks: tuple[int, ...]) -> NDArray[np.float64]:
-        """Fitness `(tasks, candidates)` from losses `(candidates, environments · lives)`."""
-        environments = losses.shape[1] // len(tasks)
-        task = np.concatenate([np.array(tasks) + e * len(tasks) for e in range(environments)])
-        return np.stack([self._of_lives(-losses[:, task == which]) for which in np.unique(task)])
+    def _by_task(
+        self, losses: NDArray[np.float64], tasks: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.float64]:
+        """Fitness `(tasks, candidates)`, those of the first environment first.
+
+        Args:
+            losses: `(candidates, environments · lives)`.
+            tasks: of each environment, the index of each life's task, `(lives,)`.
+        """
+        of_each = np.split(-losses, len(tasks), axis=1)
+        return np.stack(
+            [
+                self._of_lives(fitness[:, dealt == task])
+                for fitness, dealt in zip(of_each, tasks, strict=True)
+                for task in np.unique(dealt)
+            ]
+        )
 
     def _fitness(self, by_task: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fitness of each candidate from that in each task, `(tasks, candidates)`."""
@@ -370,6 +404,11 @@ class PGPE(OuterLoop):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer"], ["stdev"]
+
+
+def _taken_by(starts: int, generations_per_start: int) -> int:
+    """Generations in which starts are tried; a single one goes on anyway."""
+    return starts * generations_per_start if starts > 1 else 0
 
 
 def ray_workers() -> ModuleType:

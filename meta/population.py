@@ -35,7 +35,6 @@ class Generation:
         noise_seed: of the directions in which candidates are placed.
         num_directions: antithetic pairs; there are twice as many candidates.
         life_seeds: the lives, the same in every environment.
-        tasks: task index of each life within its environment.
     """
 
     center: Tensor
@@ -43,7 +42,6 @@ class Generation:
     noise_seed: tuple[int, ...]
     num_directions: int
     life_seeds: tuple[int, ...]
-    tasks: tuple[int, ...]
 
     def directions(self) -> Tensor:
         """Standard normal directions ε, shape `(num_directions, d)`, the same wherever drawn."""
@@ -77,8 +75,12 @@ class Evaluator:
         settings: environments, policy and sizes.
         env: a vector environment to use instead of making any.
 
+    Raises:
+        ValueError: an environment has more tasks than lives, so that some would never be met.
+
     Attributes:
         envs: one per environment id, each for a chunk of candidates.
+        tasks: of each environment, the index of the task of each life, `(lives,)`.
         policy: made for the first of them.
     """
 
@@ -89,6 +91,7 @@ class Evaluator:
     ) -> None:
         self.lives = settings.lives
         self.envs = [env] if env is not None else make_envs(settings)
+        self.tasks = [dealt_tasks(env, self.lives) for env in self.envs]
         self.chunk_size, *others = {self._candidates_in(env) for env in self.envs}
         assert not others
         self.num_chunks = -(-settings.population_size // self.chunk_size)
@@ -125,14 +128,17 @@ class Evaluator:
         # A short last chunk is filled up, for the environment has a fixed number of networks.
         padded = torch.cat([mine, mine[-1:].expand(self.chunk_size - len(mine), -1)])
         beta = padded.to(self.envs[0].task.device)
-        losses = torch.cat([self._losses_in(env, generation, beta) for env in self.envs], dim=1)
+        places = zip(self.envs, self.tasks, strict=True)
+        seeds = list(generation.life_seeds)
+        losses = torch.cat(
+            [self._losses_in(env, beta, seeds, tasks.tolist()) for env, tasks in places], dim=1
+        )
         return losses[: len(mine)].cpu().numpy().astype(np.float64)
 
     def _losses_in(
-        self, env: CreditAssignVectorEnv, generation: Generation, beta: Tensor
+        self, env: CreditAssignVectorEnv, beta: Tensor, seeds: list[int], tasks: list[int]
     ) -> Tensor:
         self.policy.attach(env)
-        seeds, tasks = list(generation.life_seeds), list(generation.tasks)
         if env.task.lives_together:
             return self._train(env, beta, seeds, tasks)
         lives = zip(seeds, tasks, strict=True)
@@ -149,6 +155,21 @@ class Evaluator:
         for _ in range(env.num_updates):
             observation = env.step_tensors(self.policy.act(observation, beta)).observation
         return env.loss.view(len(beta), len(seeds))
+
+
+def dealt_tasks(env: CreditAssignVectorEnv, lives: int) -> NDArray[np.int64]:
+    """The index of the task of each life in an environment, `(lives,)`: its tasks in turn.
+
+    Raises:
+        ValueError: there are more tasks than lives.
+    """
+    names = env.task.task_names
+    if lives < len(names):
+        raise ValueError(
+            f"lives={lives} would never meet some of the {len(names)} tasks ({'; '.join(names)}): "
+            f"ask for lives={len(names)} or more"
+        )
+    return np.arange(lives) % len(names)
 
 
 def make_envs(settings: EvaluatorSettings) -> list[CreditAssignVectorEnv]:

@@ -38,6 +38,8 @@ class RayWorkerPool(WorkerPool[Generation, int, Losses]):
     """
 
     deaths = (RayError,)
+    # An actor for which there is no CPU yet is pending, however long.
+    START_LIMIT = None
 
     def __init__(
         self,

@@ -44,6 +44,13 @@ BANDITS = (
 )
 
 
+SCORED_ALONE = ("starts",)
+"""Arguments of environments that the user chooses for scoring, and the recipe for meta-training.
+
+What is there to choose by, or for results, must not be met by the outer loop.
+"""
+
+
 @dataclass(frozen=True)
 class Agent:
     """A kind of agent on the command line.
@@ -153,6 +160,14 @@ class Recipe:
     all_cores: bool = False
     num_lives: int = 256
 
+    def env_kwargs(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the environment in meta-training: the recipe's, but the user's word counts.
+
+        Except where it is about the lives in which the result is scored.
+        """
+        heard = {name: value for name, value in asked.items() if name not in SCORED_ALONE}
+        return {**self.scored_kwargs, **self.meta_kwargs, **heard}
+
 
 _CLIMB = {"hidden_sizes": (16,), "input_scale": 0.25, "output_scale": 1.0, "squash": "tanh"}
 # Annealing lets the centre settle within a tenth of the summit; smaller steps than these leave
@@ -180,10 +195,6 @@ _SWING = _BALANCE | {"population_size": 64, "chunk_size": 64}
 # Few candidates and lives, for steps are slow.
 _PLAYED = _BALANCE | {"population_size": 24}
 _CLASSIFYING = {"stdev_init": 0.07, "stdev_learning_rate": 0.0, "center_learning_rate": 0.03}
-# Momentum rather than Adam inside: PGPE finds its way at once, where under Adam, whose steps hide
-# the size of a credit, it stalls for a hundred generations. A few hundred images in meta-training
-# cost a fourth of 1,000; they are other ones in every generation, for a fixed set is learned by
-# heart.
 # From feedback alignment with small steps, and for the loss on images that were not trained on:
 # generations are few beside the thousands that a random start takes to come as far.
 _CLASSIFY = Recipe(

@@ -108,7 +108,7 @@ def control_report(
     evaluation = evaluate(policy, env_id, seeds, env_kwargs)
     dynamics = control_dynamics(env_id, env_kwargs)
     tasks = {"": evaluation}
-    if dynamics.names_task:
+    if dynamics.num_ids:
         names = enumerate(dynamics.task_names)
         tasks = {name: evaluation.of_task(index) for index, name in names}
     tables = [_control_table(f"{env_id} {name}".strip(), part) for name, part in tasks.items()]
@@ -121,7 +121,7 @@ def control_report(
         "lives": len(seeds),
         "conditions": evaluation.to_json(),
     }
-    if dynamics.names_task:
+    if dynamics.num_ids:
         results["tasks"] = {name: part.to_json() for name, part in tasks.items()}
     if isinstance(dynamics, BatchedDynamics):
         replay = replay_in_gymnasium(policy, env_id, env_kwargs, seeds)

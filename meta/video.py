@@ -2,7 +2,7 @@
 
 An agent's episodes are played again, action by action, in Gymnasium's own environment and recorded
 there. It takes MoviePy: `pip install -c constraints.txt -e ".[video]"`. Meta-World's pictures take
-OpenGL: without a screen set MUJOCO_GL=egl, and without a graphics card in addition
+OpenGL: without a screen set MUJOCO_GL=egl (or osmesa), and without a graphics card in addition
 LIBGL_ALWAYS_SOFTWARE=1 and EGL_PLATFORM=surfaceless.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
+import mujoco
 import numpy as np
 import torch
 from gymnasium.error import DependencyNotInstalled
@@ -24,7 +25,7 @@ from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from credit_envs.tasks.bipedal_walker import BipedalWalker
 from credit_envs.tasks.dynamics import BatchedDynamics
-from credit_envs.tasks.metaworld import MetaWorld, the_arm
+from credit_envs.tasks.metaworld import MetaWorld
 from meta import zoo
 from meta.command_line import DONE, FAILED, Parser, natural
 from meta.replay import gymnasium_env
@@ -86,11 +87,23 @@ class LifeReplay(gymnasium.Env[Any, Any]):
         dynamics = self._task.dynamics
         if isinstance(dynamics, BatchedDynamics):
             action = dynamics.gymnasium_action(action, self._episode.task)
+        elif isinstance(dynamics, MetaWorld):
+            action = dynamics.turned(action, self._episode.task)
         return self._env.step(action)
 
     def render(self) -> Any:
-        """Gymnasium's picture."""
-        frame: Any = self._env.render()
+        """Gymnasium's picture.
+
+        Raises:
+            OSError: Meta-World's takes OpenGL, and there is none.
+        """
+        try:
+            frame: Any = self._env.render()
+        except mujoco.FatalError as error:  # type: ignore[attr-defined]
+            raise OSError(
+                f"Meta-World's pictures take OpenGL, and there is none here ({error}): without a "
+                "screen set MUJOCO_GL=egl, or MUJOCO_GL=osmesa"
+            ) from error
         # Meta-World's camera hangs upside down.
         return np.rot90(frame, 2) if isinstance(self._task.dynamics, MetaWorld) else frame
 
@@ -109,7 +122,7 @@ class LifeReplay(gymnasium.Env[Any, Any]):
             env.reset(seed=int(episode.start[0]))
             return env
         assert isinstance(dynamics, MetaWorld)
-        arm = the_arm(episode.task)
+        arm = dynamics.arm(episode.task)
         watched: Any = ALL_V3_ENVIRONMENTS[arm.name](render_mode="rgb_array", camera_name=_CAMERA)
         watched.set_task(arm.task(int(episode.start[0])))
         watched.reset()
@@ -132,7 +145,7 @@ def record(
         env_id: of a control environment.
         folder: where the videos go, in a folder of the environment's name.
         env_kwargs: of the environment.
-        life: its seed; by default one that no outer loop has met.
+        life: its seed; by default none of an outer loop's.
         task: its task, by index.
         updates: after how many updates; None: before the first and after the last.
 
@@ -143,6 +156,7 @@ def record(
         ValueError: this is no control environment, or a life has fewer updates or the environment
             fewer tasks.
         gymnasium.error.DependencyNotInstalled: there is no MoviePy.
+        OSError: Meta-World's pictures take OpenGL, and there is none.
     """
     env = gymnasium.make_vec(env_id, num_envs=1, **dict(env_kwargs or {}))
     if not isinstance(env, CreditAssignVectorEnv) or not isinstance(env.task, ControlTask):
@@ -207,7 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=natural,
         default=FRESH_LIFE,
         metavar="SEED",
-        help="of the life (default: one that no outer loop meets)",
+        help="of the life (default: none of an outer loop's; in Meta-World it starts in one of the "
+        "initial states of meta-training all the same)",
     )
     add("--task", type=natural, default=0, metavar="I", help="of the life (default: the first)")
     add(

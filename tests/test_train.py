@@ -27,6 +27,9 @@ BANDIT = "ClassificationBandit-Digits-v0"
 TRIALS = ["--agent", "deepagrel", "--env", BANDIT]
 SMALL = ["--policy-kwargs", "hidden_sizes=(20,)", "init_range=0.2"]
 QUICK = ["--agent", "tdca-mlp", "--env", "CreditAssign-Gaussian-v0", "--generations"]
+REVERSED = ["--agent", "tdca-rnn", "--env", "CreditAssign-ReversedCartPole-v0"]
+ROBOT = ["--agent", "tdca-rnn", "--env", "CreditAssign-MetaWorld-v0"]
+STARTS = [*REVERSED, "--learner-kwargs", "starts=2"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -85,7 +88,7 @@ def test_timesteps_are_generations_in_other_words(tmp_path):
 @pytest.mark.parametrize("name", ["CartPole", "Pendulum", "ReversedPendulum"])
 def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
-    arguments += ["--env", f"CreditAssign-{name}-v0"]
+    arguments += ["--env", f"CreditAssign-{name}-v0", "--learner-kwargs", "starts=1"]
     assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=20"]) == train.DONE
     printed = capsys.readouterr().out
     for condition in ("normal", "constant", "shuffled", "frozen"):
@@ -98,12 +101,16 @@ def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     assert results["replayed_in_gymnasium"]["largest_difference"] < 0.001
 
 
-def test_agents_in_gymnasiums_environments_need_no_replay(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("asked", "starts"), [([], "unseen"), (["starts=validation"], "validation")]
+)
+def test_agents_in_gymnasiums_environments_need_no_replay(asked, starts, tmp_path, capsys):
     """Each task has its table, with successes; results are on initial states unseen before."""
     arguments = ["--agent", "tdca-rnn", "--generations", "1", "--logdir", str(tmp_path)]
     arguments += ["--env", "CreditAssign-MetaWorld-v0", "--workers", "0"]
     arguments += ["--learner-kwargs", "population_size=2"]
-    assert train.main([*arguments, "--env-kwargs", "num_updates=1", "horizon=2"]) == train.DONE
+    small = ["--env-kwargs", "num_updates=1", "horizon=2", *asked]
+    assert train.main([*arguments, *small]) == train.DONE
     printed = capsys.readouterr().out
     for task in TASKS:
         assert f"{task}: episode return" in printed
@@ -117,7 +124,7 @@ def test_agents_in_gymnasiums_environments_need_no_replay(tmp_path, capsys):
     assert (run / "figures" / "success.png").exists()
     model = PGPE.load(run / "model.zip")
     assert model.env_kwargs[0]["starts"] == "train"
-    assert results["env_kwargs"]["starts"] == "unseen"
+    assert results["env_kwargs"]["starts"] == starts
 
 
 @pytest.mark.parametrize(("agent", "at_least"), [("dfa", 0.6), ("fa", 0.6), ("deepagrel", 0.3)])
@@ -327,6 +334,12 @@ def test_list_and_help_teach(capsys):
         ([*QUICK, "1", "--policy-kwargs", "hidden_sizes=(0,)"], "at least 1"),
         ([*QUICK, "1", "--learner-kwargs", "population_size=7"], "even"),
         ([*QUICK, "1", "--learner-kwargs", "seed=7"], "no 'seed'"),
+        ([*REVERSED, "--learner-kwargs", "lives=1"], "ask for lives=2 or more"),
+        ([*ROBOT, "--env-kwargs", "rotation=(0,180)"], "ask for lives=6 or more"),
+        ([*REVERSED, "--learner-kwargs", "starts=2"], "--generations 121 or more"),
+        ([*STARTS, "--generations", "120"], "--generations 121 or more"),
+        ([*STARTS, "--timesteps", str(120 * 32 * 16 * 5)], "--generations 121 or more"),
+        ([*STARTS, "anneal_over=120"], "make it 121 or more"),
         ([*QUICK, "1", "--learner-kwargs", "lives"], "--learner-kwargs takes name=value"),
         (["--agent", "dfa", "--policy-kwargs", "seed=1"], "agents that learn"),
         (["--agent", "dfa", "--outer", "pgpe"], "--outer is for agents that learn"),
@@ -439,7 +452,7 @@ def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys):
     checkpoint.write_bytes(whole[:500])
     assert train.main(["--resume", str(folder)]) == train.FAILED
     assert "incomplete" in capsys.readouterr().err
-    PGPE("TDCAPolicy", "CreditAssign-MultiGaussian-v0", population_size=2).save(checkpoint)
+    PGPE("TDCAPolicy", "CreditAssign-MultiGaussian-v0", population_size=2, lives=2).save(checkpoint)
     assert train.main(["--resume", str(folder)]) == train.FAILED
     assert "is a checkpoint of CreditAssign-MultiGaussian-v0" in capsys.readouterr().err
 

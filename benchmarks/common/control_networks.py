@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,16 @@ class Network:
         return None if results is None else Run.open(results.parent)
 
     def _anew(self, folder: Path) -> list[str]:
-        generations = self.generations or (self.variant.generations if self.variant else None)
-        length = [] if generations is None else ["--generations", str(generations)]
-        length += self.variant.options if self.variant else []
+        variant = self.variant
+        if self.generations is not None:
+            # A run that is cut short has no time for several starts.
+            given = variant.learner_kwargs if variant else {}
+            variant = replace(
+                variant or Variant("", self.generations),
+                generations=self.generations,
+                learner_kwargs={**given, "starts": 1},
+            )
+        length = ["--generations", str(variant.generations), *variant.options] if variant else []
         where = ["--env", self.env_id, "--seed", str(self.seed), "--logdir", str(folder)]
         return ["--agent", self.agent, *where, *length]
 

@@ -33,12 +33,13 @@ class CartPoleVectorEnv(ControlVectorEnv):
     |---|---|
     | 0–3 | state the agent saw (scaled position, velocity, angle, angular velocity) |
     | 4 | action: −1 left, +1 right |
-    | 5 | reward |
+    | 5 | reward × `reward_scale` |
     | 6 | mask: 1 while the episode lasted, then 0 |
 
     ## Rewards
-    The loss is minus the episode's return. With `reward="progress"` a step pays the return gained
-    over the previous episode; with `"final"` the last step pays the whole gain of the life.
+    The loss is minus the episode's return, times `reward_scale`. With `reward="progress"` a step
+    pays the return gained over the previous episode; with `"final"` the last step pays the whole
+    gain of the life.
 
     ## Starting State
     Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode.
@@ -51,8 +52,8 @@ class CartPoleVectorEnv(ControlVectorEnv):
     life at once, with `info["diverged"]` and the return 0.
 
     ## Information
-    `episode_return` and `diverged` on every step; `task` at reset and, with `switch_after`, on
-    every step.
+    `episode_return`, in Gymnasium's units, and `diverged` on every step; `task` at reset and, with
+    `switch_after`, on every step.
 
     With `switch_after=k` the episodes up to that after update k are played in the life's first
     task, the others in the next one (after the last comes the first).
@@ -69,6 +70,7 @@ class CartPoleVectorEnv(ControlVectorEnv):
     | `pole_length` | 0.5 | of half the pole, in m; one or several |
     | `weight_decay` | 0.0 | share of every parameter that is lost with each update |
     | `switch_after` | None | updates after which a life goes on with the next task |
+    | `reward_scale` | 1.0 | factor on the rewards, in the observation and of a step |
     | `reward` | `"progress"` | or `"final"` |
     | `device` | `"cpu"` | where the tensors live |
     | `render_mode` | None | `"rgb_array"`: the cart in its last episode, and the learning curve |
@@ -95,6 +97,7 @@ class CartPoleVectorEnv(ControlVectorEnv):
         pole_length: float | Sequence[float] = 0.5,
         weight_decay: float = 0.0,
         switch_after: int | None = None,
+        reward_scale: float = 1.0,
         reward: Reward = "progress",
         device: str = "cpu",
         render_mode: str | None = None,
@@ -116,6 +119,7 @@ class CartPoleVectorEnv(ControlVectorEnv):
             reward=reward,
             device=on,
             render_mode=render_mode,
+            reward_scale=reward_scale,
             weight_decay=weight_decay,
             switch_after=switch_after,
         )

@@ -29,7 +29,7 @@ class ControlVectorEnv(CreditAssignVectorEnv):
         switch_after: see `ControlTask`.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument out of its range, or a `switch_after` that no update comes after.
     """
 
     task: ControlTask
@@ -73,3 +73,9 @@ class ControlVectorEnv(CreditAssignVectorEnv):
             reward=reward,
             render_mode=render_mode,
         )
+        if switch_after is not None and switch_after >= num_updates:
+            raise ValueError(
+                f"switch_after={switch_after} leaves no update after it, of num_updates="
+                f"{num_updates}: lives would never switch; switch sooner, or make num_updates "
+                f"{switch_after + 1} or more"
+            )

@@ -1,8 +1,14 @@
 """`CreditAssign-MetaWorld-v0`."""
 
+from collections.abc import Sequence
 from typing import get_args
 
-from credit_envs.checks import require_at_least, require_device, require_one_of
+from credit_envs.checks import (
+    require_angles,
+    require_at_least,
+    require_device,
+    require_one_of,
+)
 from credit_envs.environment import CreditAssignEnv, Reward
 from credit_envs.envs.control import ControlVectorEnv
 from credit_envs.rendering import Frame, History, draw_panels, hand_path, learning_curve
@@ -21,6 +27,10 @@ class MetaWorldVectorEnv(ControlVectorEnv):
     `dial-turn-v3` and `door-close-v3`. The agent sees differences of places, so that its network
     can serve wherever things are; its actions are the tanh of its outputs.
 
+    With several values of `rotation` lives differ in how the arm's actuators are mounted: turned
+    about the vertical, so that the same action moves the hand in another direction. Nothing in the
+    observation says how; it has to be read from how the hand moved.
+
     ## Action Space
     `Box(-1, 1, (n_params,), float32)`: how each parameter of the agent moves, in units of
     `credit_scale`. Parameters are ordered by layer, each layer by output: its weights, then its
@@ -35,7 +45,8 @@ class MetaWorldVectorEnv(ControlVectorEnv):
     | 3–5 | state the agent saw: 5 × (goal − object), in metres |
     | 6 | state the agent saw: how far the gripper is open, 0 to 1 |
     | 7–9 | one-hot id of the task, which the agent does not see |
-    | 10–13 | actions in [−1, 1]: movement of the hand in three directions, closing the gripper |
+    | 10–13 | actions in [−1, 1]: movement of the hand in three directions, closing the gripper;
+      the agent's own, whatever `rotation` makes of them |
     | 14 | reward × `reward_scale`; Meta-World's are from 0 to 10 |
     | 15 | mask: 1 in every row, for no episode ends before the horizon |
 
@@ -48,9 +59,11 @@ class MetaWorldVectorEnv(ControlVectorEnv):
     Parameters drawn from N(0, `init_stdev`²), after which the agent has played one episode. All
     episodes of a life start from the same initial state of its task: where button, dial or door
     are. Meta-World's `MT1(…, seed=0)` has 50 of each. Those numbered 0 to 2 are for meta-training,
-    13 to 22 for choosing settings, and 3 to 12 for results alone (TDCA, Table S6). Each life draws
-    its task by its seed; `reset(options={"task": i})` picks the i-th. The seed defines the initial
-    state as well: lives of successive seeds, dealt to the tasks in turn, have each in turn.
+    13 to 22 for choosing settings, and 3 to 12 for results alone (TDCA, Table S6). `train.py` keeps
+    to the first in meta-training and scores in those that `starts` names, by default the last. Each
+    life draws its task by its seed; `reset(options={"task": i})` picks the i-th. With several
+    rotations there are the three tasks with each, tasks changing fastest. The seed defines the
+    initial state as well: lives of successive seeds, dealt to the tasks in turn, have each in turn.
 
     ## Episode End
     Terminated after `num_updates` steps. An agent whose parameters are no longer finite ends its
@@ -65,6 +78,8 @@ class MetaWorldVectorEnv(ControlVectorEnv):
     |---|---|---|
     | `num_updates` | 2 | episodes after the first, each with an update before it |
     | `horizon` | 120 | steps in an episode, at most Meta-World's 500 |
+    | `rotation` | 0.0 | of movements about the vertical, in degrees counterclockwise seen from
+      above; several, such as `(0, 180)`, make three tasks of each; cut off at ±1 in x and y |
     | `starts` | `"train"` | initial states: `"train"`, `"validation"` or `"unseen"` |
     | `hidden_sizes` | `()` | tanh hidden layers of the agent; none makes it linear |
     | `init_stdev` | 0.1 | standard deviation of its initial parameters |
@@ -90,6 +105,7 @@ class MetaWorldVectorEnv(ControlVectorEnv):
         *,
         num_updates: int = 2,
         horizon: int = 120,
+        rotation: float | Sequence[float] = 0.0,
         starts: Starts = "train",
         hidden_sizes: tuple[int, ...] = (),
         init_stdev: float = 0.1,
@@ -108,7 +124,7 @@ class MetaWorldVectorEnv(ControlVectorEnv):
             )
         require_one_of("starts", starts, get_args(Starts))
         super().__init__(
-            MetaWorld(starts, num_workers),
+            MetaWorld(starts, require_angles("rotation", rotation), num_workers),
             num_envs,
             num_updates=num_updates,
             horizon=horizon,

@@ -75,11 +75,10 @@ class ControlTask(Task):
         self.num_parameters = sum(rows * columns for rows, columns in self._shapes)
         self._parameters = torch.zeros(self.num_parameters, num_networks, device=device)
 
-        self.names_task = dynamics.names_task
-        num_ids = len(self.task_names) if self.names_task else 0
-        features = dynamics.state_size + num_ids + dynamics.action_size + 2
+        self.num_ids = dynamics.num_ids
+        features = dynamics.state_size + self.num_ids + dynamics.action_size + 2
         self._rows = torch.zeros(horizon, features, num_networks, device=device)
-        self._task_columns = slice(dynamics.state_size, dynamics.state_size + num_ids)
+        self._task_columns = slice(dynamics.state_size, dynamics.state_size + self.num_ids)
         self.episode_return = torch.zeros(num_networks, device=device)
         self._measured = {name: self.new_losses() for name in dynamics.worst_metrics}
         self.task_index = np.zeros(num_networks, dtype=np.int64)
@@ -134,8 +133,8 @@ class ControlTask(Task):
         )
         for name, values in measured.items():
             self._measured[name][which] = values.to(self.device)
-        if self.names_task:
-            one_hot = torch.nn.functional.one_hot(tasks, len(self.task_names)).T
+        if self.num_ids:
+            one_hot = torch.nn.functional.one_hot(tasks % self.num_ids, self.num_ids).T
             self._rows[:, self._task_columns] = one_hot * self._rows[:, -1:]
         self.episode_return = self._rows[:, -2].sum(0) / self.reward_scale
 

@@ -24,7 +24,7 @@ class Dynamics(ABC):
         num_outputs: outputs of the agent's network.
         action_size: numbers that describe an action in the observation's rows.
         task_names: of the tasks, which are variants of the problem.
-        names_task: whether rows hold the one-hot id of the task.
+        num_ids: length of the one-hot id of the task in the rows, as in `Task`.
         worst_metrics: what `play` measures, each with its value for an agent that diverged.
     """
 
@@ -32,7 +32,7 @@ class Dynamics(ABC):
     num_outputs: int
     action_size: int
     task_names: tuple[str, ...]
-    names_task = False
+    num_ids = 0
     worst_metrics: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod

@@ -1,9 +1,10 @@
 """Three tasks of Meta-World, whose own environments play them."""
 
 import pickle
+from collections.abc import Sequence
 from copy import copy
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import mujoco
 import numpy as np
@@ -13,6 +14,7 @@ from metaworld.types import Task
 from numpy.typing import NDArray
 
 from credit_envs.tasks.stepped import SteppedDynamics
+from credit_envs.tasks.variants import variants_of
 
 Starts = Literal["train", "validation", "unseen"]
 
@@ -25,7 +27,6 @@ STARTS: dict[Starts, range] = {
 }
 """Indices of initial states, of `NUM_INITIAL_STATES` that there are of each task."""
 
-LARGEST_REWARD = 10.0
 SCALE = 5.0
 """Of differences in metres, which are about 0.1 to 0.7."""
 
@@ -35,20 +36,24 @@ class MetaWorld(SteppedDynamics):
 
     Args:
         starts: which initial states.
+        rotations: of the actuators about the vertical, in degrees counterclockwise seen from above;
+            for each there are all three tasks.
         num_workers: processes that play; 0: none but this.
     """
 
     state_size = 7
     num_outputs = 4
     action_size = 4
-    task_names = TASKS
-    names_task = True
+    num_ids = len(TASKS)
     longest_episode = SawyerXYZEnv.max_path_length
     worst_metrics = {"success": 0.0}  # noqa: RUF012
 
-    def __init__(self, starts: Starts, num_workers: int) -> None:
+    def __init__(self, starts: Starts, rotations: Sequence[float], num_workers: int) -> None:
         super().__init__(num_workers)
         self.initial_states = STARTS[starts]
+        variants = variants_of(TASKS, {"rotation": rotations})
+        self.task_names = tuple(variant.name for variant in variants)
+        self._rotations = [_rotation(variant.constants["rotation"]) for variant in variants]
 
     def worst_return(self, horizon: int) -> float:
         """No reward at all: Meta-World's are from 0 to 10."""
@@ -59,14 +64,22 @@ class MetaWorld(SteppedDynamics):
 
         Lives in a row, dealt to the tasks in turn, meet every initial state equally often.
         """
-        number = seed // len(TASKS) % len(self.initial_states)
+        number = seed // len(self.task_names) % len(self.initial_states)
         return np.array([self.initial_states[number]], dtype=np.float64)
 
     def begin(  # noqa: D102
         self, start: NDArray[np.float64], task: int
-    ) -> tuple["Arm", NDArray[np.float64]]:
-        arm = the_arm(task)
-        return arm, arm.begin(int(start[0]))
+    ) -> tuple["TurnedArm", NDArray[np.float64]]:
+        arm = self.arm(task)
+        return TurnedArm(arm, self._rotations[task]), arm.begin(int(start[0]))
+
+    def arm(self, task: int) -> "Arm":
+        """That plays a task, however it is turned."""
+        return the_arm(task % len(TASKS))
+
+    def turned(self, action: NDArray[np.float32], task: int) -> NDArray[np.float32]:
+        """What to do in Meta-World's environment for an agent's action, `(4,)`."""
+        return _turned(action, self._rotations[task])
 
     def see(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """Where the object is from the hand, the goal from the object, and the open gripper."""
@@ -147,6 +160,32 @@ class Arm:
 
 
 _SEEN = [*range(7), -3, -2, -1]
+
+
+class TurnedArm(NamedTuple):
+    """An arm whose movements are turned about the vertical."""
+
+    arm: Arm
+    rotation: NDArray[np.float64]
+    """`(2, 2)`, of x and y."""
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        """As the arm's, for the turned action."""
+        return self.arm.step(_turned(action, self.rotation))
+
+
+def _turned(action: NDArray[np.float32], rotation: NDArray[np.float64]) -> NDArray[np.float32]:
+    turned = action.copy()
+    turned[:2] = rotation @ action[:2]
+    return turned
+
+
+def _rotation(degrees: float) -> NDArray[np.float64]:
+    """The matrix that turns (x, y) counterclockwise."""
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[cosine, -sine], [sine, cosine]])
 
 
 class _Initial:

@@ -75,12 +75,11 @@ class SurfaceTask(Task):
     ) -> None:
         super().__init__(num_networks, device)
         self.task_names = tuple(surfaces)
-        self.names_task = len(surfaces) > 1
+        self.num_ids = len(surfaces) if len(surfaces) > 1 else 0
         self.surfaces = tuple(surfaces.values())
         self.position = torch.zeros(num_networks, 2, device=device)
         self.task_index = np.zeros(num_networks, dtype=np.int64)
-        size = 2 + (len(surfaces) if self.names_task else 0)
-        self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space = Box(-np.inf, np.inf, (2 + self.num_ids,), np.float32)
         self.action_space = Box(-1.0, 1.0, (2,), np.float32)
 
     def start(  # noqa: D102
@@ -116,7 +115,7 @@ class SurfaceTask(Task):
         return np.broadcast_to(position, (self.num_networks, 2))
 
     def observe(self) -> Tensor:  # noqa: D102
-        if not self.names_task:
+        if not self.num_ids:
             return self.position
         one_hot = torch.nn.functional.one_hot(self._on_surface, len(self.surfaces))
         return torch.cat([self.position, one_hot.to(self.position.dtype)], dim=1)

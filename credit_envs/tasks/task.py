@@ -32,7 +32,8 @@ class Task(ABC):
         action_space: of one network, Box(−1, 1).
         task_names: the tasks that lives are drawn from; most have one.
         guess_loss: the loss of guessing, given to a network that diverges.
-        names_task: whether observations say which of several tasks it is.
+        num_ids: length of the one-hot id by which observations name the task; 0: they do not. Task
+            i has the id i mod `num_ids`, so that variants of a task have the same.
         lives_together: whether networks with different lives are best trained in one batch.
         reset_options: names of the options that `start` understands.
     """
@@ -42,7 +43,7 @@ class Task(ABC):
     task_names: tuple[str, ...]
     guess_loss: float
     lives_together: bool
-    names_task = False
+    num_ids = 0
     reset_options: ClassVar[tuple[str, ...]] = ("task",)
 
     def __init__(self, num_networks: int, device: torch.device) -> None:

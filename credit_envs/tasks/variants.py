@@ -12,16 +12,16 @@ class Variant(NamedTuple):
     direction: float
     """1, or −1 where the motor turns the wrong way round."""
     constants: Mapping[str, float]
-    """Of the dynamics, in SI units."""
+    """Of the dynamics, in SI units; angles in degrees."""
 
 
 def variants_of(
-    motors: Sequence[str], constants: Mapping[str, Sequence[float]]
+    kinds: Sequence[str], constants: Mapping[str, Sequence[float]]
 ) -> tuple[Variant, ...]:
-    """Every motor with every combination of the constants; motors change fastest.
+    """Every kind with every combination of the constants; kinds change fastest.
 
     Args:
-        motors: "normal", "reversed" or both.
+        kinds: of the motor, "normal", "reversed" or both; or names of tasks.
         constants: values of each; those that have several stand in the names.
     """
     several = [name for name, values in constants.items() if len(values) > 1]
@@ -30,7 +30,7 @@ def variants_of(
         chosen = dict(zip(constants, values, strict=True))
         labels = [f"{name} {chosen[name]:g}" for name in several]
         variants += [
-            Variant(", ".join([motor, *labels]), -1.0 if motor == "reversed" else 1.0, chosen)
-            for motor in motors
+            Variant(", ".join([kind, *labels]), -1.0 if kind == "reversed" else 1.0, chosen)
+            for kind in kinds
         ]
     return tuple(variants)

@@ -23,7 +23,7 @@ from credit_envs.files import atomic_path
 from meta.command_line import DONE, FAILED, Parser
 from meta.outer_loop import OuterLoop
 from meta.pgpe import PGPE
-from meta.recipes import outer_loop
+from meta.recipes import AGENTS, outer_loop
 from meta.runs import Run
 
 FOLDER = Path(__file__).parent
@@ -81,7 +81,8 @@ def add(run: Run, name: str, folder: Path = FOLDER) -> None:
         folder: of the zoo.
 
     Raises:
-        ValueError: the run has no results yet, or the name is not a single word.
+        ValueError: the run has no results yet or no top-down network, or the name is not a single
+            word.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: take letters, digits and hyphens, as in mnist-mlp")
@@ -154,7 +155,7 @@ def find(source: str) -> Found:
     """The network of a run, by its folder, or of the zoo, by its name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the run is one of an agent without top-down network.
     """
     if (Path(source) / "config.json").exists():
         model = _checkpoint(Run.open(Path(source)))
@@ -164,7 +165,18 @@ def find(source: str) -> Found:
 
 
 def _checkpoint(run: Run) -> OuterLoop:
-    """A run's latest checkpoint."""
+    """A run's latest checkpoint.
+
+    Raises:
+        ValueError: what it holds is no top-down network.
+    """
+    name = run.config["agent"]
+    if not AGENTS[name].learns:
+        learners = ", ".join(other for other, agent in AGENTS.items() if agent.learns)
+        raise ValueError(
+            f"{run.folder} is a run of {name} in {run.config['env']}, which has no top-down "
+            f"network; name a run of {learners}"
+        )
     return outer_loop(run.config).loop_class.load(run.checkpoint)
 
 

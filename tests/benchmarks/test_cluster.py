@@ -99,3 +99,12 @@ def test_the_model_rests_on_measured_overheads(tmp_path):
     nothing = ResultsFile("cluster", folder=tmp_path)
     with pytest.raises(ValueError, match=r"benchmarks.cluster` first"):
         cluster_cost.render(ResultsFile(cluster_cost.NAME), nothing)
+
+
+def test_without_overheads_no_speed_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        cluster_cost, "ResultsFile", lambda name, quick: ResultsFile(name, quick, tmp_path)
+    )
+    monkeypatch.setattr(cluster_cost, "fill", lambda *_: pytest.fail("it was measured"))
+    assert cluster_cost.main(["--quick"]) == 1
+    assert "`python -m benchmarks.cluster --quick` first" in capsys.readouterr().err

@@ -1,9 +1,11 @@
 """Control: what learners and networks are scored by, and how the tables show it."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 
@@ -158,6 +160,10 @@ def test_a_variant_has_runs_and_lines_of_its_own(tmp_path):
         assert option not in recipe._anew(tmp_path)
     assert {"state_size=None", "credit_scale=1.0"} < set(options)
     assert variant.env_kwargs["credit_scale"] == 1.0
+    # Several starts take longer than a run that is cut short.
+    for short in (replace(recipe, generations=3), replace(variant, generations=3)):
+        assert {"starts=1", "3"} < set(short._anew(tmp_path))
+        assert not {"starts=8", "720"} & set(short._anew(tmp_path))
     assert variant._folder(tmp_path) != recipe._folder(tmp_path)
     assert "variant" not in recipe.settings
     for network, end in ((recipe, 120.0), (variant, 110.0)):
@@ -182,6 +188,23 @@ def test_the_figure_is_drawn_from_the_results(tmp_path, monkeypatch, capsys):
     assert len(ResultsFile(control_networks.FILE, True, tmp_path).cells) == 4
 
 
+def test_without_opengl_figure_3_says_what_to_do(tmp_path, monkeypatch, capsys):
+    def no_opengl(self):
+        raise mujoco.FatalError("an OpenGL platform library has not been loaded")
+
+    env_id = table_s6.ENV_ID
+    model = PGPE("TDCARNNPolicy", env_id, population_size=2, lives=3, seed=0)
+    model.save(tmp_path / "model.zip")
+    run = SimpleNamespace(checkpoint=tmp_path / "model.zip")
+    monkeypatch.setattr(Network, "run", lambda network, logdir: run)
+    monkeypatch.setattr(Network, "learn", lambda network, file, logdir: network_cell(20.0, 100.0))
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", no_opengl)
+    folders = ["--output", str(tmp_path), "--logdir", str(tmp_path / "tensorboard")]
+    assert figure_3.main(["--quick", "--only", "MetaWorld", *folders]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("figure_3: Meta-World's pictures take OpenGL")
+
+
 def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
     file = ResultsFile("control", folder=tmp_path)
     assert "Nothing" in table_s6.render(file)
@@ -202,7 +225,7 @@ def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
 def test_table_s6_scores_the_network_of_a_run_and_keeps_the_cell(tmp_path, monkeypatch):
     """Of a network that gives no credits, agents stay as they were, whatever the condition."""
     env_id = table_s6.ENV_ID
-    model = PGPE("TDCARNNPolicy", env_id, population_size=2, seed=0)
+    model = PGPE("TDCARNNPolicy", env_id, population_size=2, lives=3, seed=0)
     model.policy.beta.data.zero_()
     model.save(tmp_path / "model.zip")
     asked = []

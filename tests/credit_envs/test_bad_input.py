@@ -88,6 +88,8 @@ def test_render_mode(make_vec, env_id):
         ("hidden_sizes", "4", "whole number of at least 1"),
         ("init_stdev", -1.0, "finite number above 0"),
         ("weight_decay", 1.0, "at least 0 and below 1"),
+        ("reward_scale", 0, "finite number above 0"),
+        ("reward_scale", None, "finite number above 0"),
         ("switch_after", 0, "whole number of at least 1"),
         ("switch_after", 2, "take the environment with a reversed motor, or give several"),
     ],
@@ -112,8 +114,6 @@ def test_settings_of_cartpole(make, name):
         ("gravity", "low", "finite number above 0"),
         ("gravity", (), "at least one number"),
         ("mass", 0, "finite number above 0"),
-        ("reward_scale", 0, "finite number above 0"),
-        ("reward_scale", None, "finite number above 0"),
     ],
 )
 def test_settings_of_pendulum(make, name, value, message):

@@ -111,6 +111,23 @@ def test_credits_move_parameters():
     np.testing.assert_allclose(task.parameters, before + 0.25 * torch.tensor(action), atol=1e-6)
 
 
+@pytest.mark.parametrize("env_id", [NORMAL, REVERSED])
+def test_reward_scale_leaves_returns_alone(env_id):
+    action = np.full((3, 10), 0.5, dtype=np.float32)
+    seen = []
+    for scale in (1.0, 0.25):
+        env = gymnasium.make_vec(env_id, num_envs=3, reward_scale=scale)
+        env.reset(seed=0)
+        observation, reward, *_, info = env.step(action)
+        seen.append((reward, info["episode_return"], observation))
+    (reward, returns, record), (scaled_reward, same_returns, scaled_record) = seen
+    np.testing.assert_array_equal(scaled_reward, 0.25 * reward)
+    np.testing.assert_array_equal(same_returns, returns)
+    np.testing.assert_array_equal(scaled_record[..., 5], 0.25 * record[..., 5])
+    np.testing.assert_array_equal(np.delete(scaled_record, 5, 2), np.delete(record, 5, 2))
+    assert reward.any()
+
+
 def test_agents_with_hidden_layers():
     """Parameters are ordered by layer, each by output: its weights, then its bias."""
     env = gymnasium.make_vec(NORMAL, num_envs=2, hidden_sizes=(3, 4), horizon=15)

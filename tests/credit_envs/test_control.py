@@ -43,6 +43,14 @@ def test_a_life_goes_on_in_the_next_task(env_id, switch_after):
 
 
 @of_either
+@pytest.mark.parametrize("switch_after", [UPDATES, UPDATES + 3])
+def test_a_switch_that_no_update_comes_after_is_refused(env_id, switch_after):
+    settings = {"num_updates": UPDATES, "switch_after": switch_after}
+    with pytest.raises(ValueError, match=rf"never switch; .* num_updates {switch_after + 1} or"):
+        gymnasium.make_vec(env_id, num_envs=2, **settings)
+
+
+@of_either
 def test_a_scalar_environment_switches_like_a_row_of_the_vector_one(env_id):
     settings = {"num_updates": UPDATES, "switch_after": 2}
     vector = gymnasium.make_vec(env_id, num_envs=1, **settings)

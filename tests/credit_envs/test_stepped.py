@@ -110,6 +110,54 @@ def test_record_of_an_episode_is_what_meta_world_plays(task):
         assert success == succeeded
 
 
+ROTATIONS = (0.0, 180.0, -30.0)
+
+
+@pytest.mark.parametrize("task", range(9))
+def test_a_turned_action_is_what_a_turned_arm_plays(task):
+    """Meta-World's own environment, given recorded actions turned, pays what the record says."""
+    env = gymnasium.make_vec(
+        ROBOT, num_envs=2, horizon=40, reward_scale=1.0, init_stdev=1.0, rotation=ROTATIONS
+    )
+    env.reset(seed=[9, 9], options={"task": task})
+    observation, *_ = env.step(some_credits(env))
+    name, angle = TASKS[task % 3], np.deg2rad(ROTATIONS[task // 3])
+    assert task_of(env).task_names[task] == f"{name}, rotation {ROTATIONS[task // 3]:g}"
+    start = int(task_of(env).episode_starts()[0, 0])
+    benchmark = metaworld.MT1(f"{name.lower()}-v3", seed=0)
+    for rows in observation:
+        judge = next(iter(benchmark.train_classes.values()))()
+        judge.set_task(benchmark.train_tasks[start])
+        seen, _ = judge.reset()
+        assert np.ptp(rows[:, :3], axis=0).max() > 0.1
+        for row in rows:
+            np.testing.assert_allclose(row[:3], 5 * (seen[4:7] - seen[:3]), rtol=1e-4, atol=1e-4)
+            assert row[7:10].tolist() == np.eye(3)[task % 3].tolist()
+            turned = complex(*row[10:12]) * np.exp(1j * angle)
+            seen, reward, *_ = judge.step(np.array([turned.real, turned.imag, *row[12:14]]))
+            assert row[14] == pytest.approx(reward, rel=1e-3, abs=1e-4)
+
+
+def test_lives_are_turned_or_not_and_nothing_says_so():
+    """Of a life with the same agent and initial state, only what its actions do is another."""
+    env = gymnasium.make_vec(ROBOT, num_envs=6, horizon=10, rotation=(0, 180))
+    observation, info = env.reset(seed=[0] * 6, options={"task": np.arange(6)})
+    assert env.single_observation_space.shape == (10, 16)
+    assert info["task"].tolist() == list(range(6))
+    for straight, turned in zip(observation[:3], observation[3:], strict=True):
+        np.testing.assert_array_equal(straight[0, :14], turned[0, :14])
+        np.testing.assert_array_equal(straight[:, 7:10], turned[:, 7:10])
+        assert np.abs(straight[-1, :3] - turned[-1, :3]).max() > 0.01
+    plain, _ = gymnasium.make_vec(ROBOT, num_envs=3, horizon=10).reset(
+        seed=[0] * 3, options={"task": np.arange(3)}
+    )
+    np.testing.assert_array_equal(observation[:3], plain)
+    always, _ = gymnasium.make_vec(ROBOT, num_envs=3, horizon=10, rotation=180.0).reset(
+        seed=[0] * 3, options={"task": np.arange(3)}
+    )
+    np.testing.assert_array_equal(observation[3:], always)
+
+
 def test_agents_can_succeed_and_it_is_noticed():
     """A hand that is told the way closes the door."""
     env = gymnasium.make_vec(ROBOT, num_envs=1, init_stdev=1e-6)
@@ -130,12 +178,14 @@ def test_initial_states_for_training_choice_and_results_are_apart():
 
 
 @pytest.mark.parametrize(("starts", "count"), [("train", 3), ("unseen", 10), ("validation", 10)])
-def test_lives_in_a_row_meet_every_initial_state(starts, count):
-    env = gymnasium.make_vec(ROBOT, num_envs=3 * count, horizon=1, starts=starts)
-    _, info = env.reset(seed=2**40, options={"task": np.arange(3 * count) % 3})
+@pytest.mark.parametrize(("rotation", "num_tasks"), [(0.0, 3), ((0, 180), 6)])
+def test_lives_in_a_row_meet_every_initial_state(starts, count, rotation, num_tasks):
+    num_envs = num_tasks * count
+    env = gymnasium.make_vec(ROBOT, num_envs=num_envs, horizon=1, starts=starts, rotation=rotation)
+    _, info = env.reset(seed=2**40, options={"task": np.arange(num_envs) % num_tasks})
     for episode in range(2):
         met = task_of(env).episode_starts().numpy()[0].astype(int)
-        for task in range(3):
+        for task in range(num_tasks):
             assert sorted(met[info["task"] == task]) == list(STARTS[starts])
         if episode == 0:
             env.step(some_credits(env))
@@ -289,6 +339,10 @@ def die(*_: object) -> None:
     ("env_id", "settings", "message"),
     [
         (ROBOT, {"starts": "test"}, "starts='test' is not one of 'train', 'validation', 'unseen'"),
+        (ROBOT, {"rotation": "left"}, "rotation='left' must be finite numbers, angles in degrees"),
+        (ROBOT, {"rotation": (0, float("nan"))}, "must be finite numbers, angles in degrees"),
+        (ROBOT, {"rotation": True}, "rotation=True must be finite numbers, angles in degrees"),
+        (ROBOT, {"rotation": ()}, "must hold at least one angle in degrees"),
         (ROBOT, {"horizon": 501}, "horizon=501 is longer than .* ask for at most 500"),
         (ROBOT, {"num_workers": -1}, "num_workers=-1 must be a whole number of at least 0"),
         (WALKER, {"num_workers": 1.5}, "num_workers=1.5 must be a whole number of at least 0"),

@@ -109,6 +109,17 @@ def test_curves_equal_the_numpy_environment():
         np.testing.assert_allclose(curves.per_update["episode_return"][life], returns)
 
 
+def test_variants_of_a_named_task_mix():
+    """Constant credits know the task that is named, and not how the arm is turned."""
+    env_id, kwargs = "CreditAssign-MetaWorld-v0", {"num_updates": 1, "horizon": 2}
+    policy = TDCARNNPolicy(*spaces(env_id, kwargs), hidden_size=2)
+    turned = {**kwargs, "rotation": (0, 90)}
+    evaluation = evaluate(policy, env_id, range(6), turned, ["constant"])
+    assert evaluation.tasks.tolist() == list(range(6))
+    with pytest.raises(ValueError, match="at least two seeds for each task"):
+        evaluate(policy, env_id, range(5), turned, ["constant"])
+
+
 def test_tasks_are_dealt_in_turn():
     policy = TDCAPolicy(*spaces("CreditAssign-MultiGaussian-v0", {}))
     evaluation = evaluate(policy, "CreditAssign-MultiGaussian-v0", range(4), {"num_updates": 1})

@@ -28,6 +28,23 @@ def generations(model: PGPE, count: int) -> PGPE:
     return model.learn(count * model.timesteps_per_generation, reset_num_timesteps=False)
 
 
+class StopAt(BaseCallback):
+    """Ends learning after a generation."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__()
+        self._generation = generation
+
+    def _on_step(self) -> bool:
+        return self.model.generation < self._generation
+
+
+def until(model: PGPE, generation: int) -> PGPE:
+    """Interrupted there, as by Ctrl-C, on a way that is long enough for all starts."""
+    enough = 1000 * model.timesteps_per_generation
+    return model.learn(enough, StopAt(generation), reset_num_timesteps=False)
+
+
 def test_centred_ranks_share_ties_like_scipy():
     fitness = np.array([3.0, 1.0, 2.0, 1.0, -np.inf, 3.0, 3.0])
     expected = (rankdata(fitness) - 1) / (len(fitness) - 1) - 0.5
@@ -101,9 +118,13 @@ def test_fitness_is_minus_the_final_loss_of_every_candidate_alone():
 def test_worst_task_fitness():
     model = small(task_fitness="worst")
     losses = np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 2.0]])
-    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-5.0, -2.0])
+    np.testing.assert_allclose(
+        model._fitness(model._by_task(losses, [np.array([0, 1, 0])])), [-5.0, -2.0]
+    )
     model.task_fitness = "mean"
-    np.testing.assert_allclose(model._fitness(model._by_task(losses, (0, 1, 0))), [-3.5, -2.0])
+    np.testing.assert_allclose(
+        model._fitness(model._by_task(losses, [np.array([0, 1, 0])])), [-3.5, -2.0]
+    )
 
 
 def test_ranks_count_tasks_alike_whatever_their_scale():
@@ -140,7 +161,7 @@ def test_only_the_worst_lives_count():
     """The worst half, rounded up, of each task's."""
     model = small(worst_lives=0.5)
     losses = np.array([[1.0, 5.0, 3.0, 2.0, 1.0], [2.0, 2.0, 2.0, 9.0, 2.0]])
-    tasks = np.array([0, 0, 0, 1, 1])
+    tasks = [np.array([0, 0, 0, 1, 1])]
     np.testing.assert_allclose(
         model._fitness(model._by_task(losses, tasks)), [-(4.0 + 2.0) / 2, -(2.0 + 9.0) / 2]
     )
@@ -186,12 +207,44 @@ def test_several_environments_are_each_as_alone_and_count_alike():
         for env_id, own in zip(IMAGES, kwargs, strict=True)
     ]
     np.testing.assert_allclose(losses, np.concatenate(alone, axis=1), rtol=1e-6)
-    fitness = model._fitness(model._by_task(losses, generation.tasks))
+    fitness = model._fitness(model._by_task(losses, model._evaluator.tasks))
     np.testing.assert_allclose(fitness, -sum(own.mean(1) for own in alone) / 2, rtol=1e-6)
     model.task_fitness = "worst"
-    fitness = model._fitness(model._by_task(losses, generation.tasks))
+    fitness = model._fitness(model._by_task(losses, model._evaluator.tasks))
     np.testing.assert_allclose(fitness, -np.maximum(*(own.mean(1) for own in alone)), rtol=1e-6)
     assert model.timesteps_per_generation == 6 * 2 * (3 + 2)
+
+
+CONTROL = ["CreditAssign-CartPole-v0", "CreditAssign-ReversedCartPole-v0"]
+
+
+@pytest.mark.parametrize("env_ids", [CONTROL, CONTROL[::-1]])
+def test_each_environment_deals_its_own_tasks(env_ids):
+    """Whichever comes first: half of the lives in the reversed one have a reversed motor."""
+    kwargs = {"num_updates": 2, "horizon": 40, "init_stdev": 2.0}
+    settings = {"population_size": 2, "lives": 4, "seed": 3, "policy_kwargs": {"hidden_size": 3}}
+    model = PGPE("TDCARNNPolicy", env_ids, kwargs, **settings)
+    generation = model._next_generation()
+    losses = model._evaluator.losses(generation, 0)
+    for env_id, found in zip(env_ids, np.split(losses, 2, axis=1), strict=True):
+        env = gymnasium.make_vec(env_id, num_envs=4, **kwargs)
+        tasks = np.arange(4) % len(env.task.task_names)
+        for beta, expected in zip(generation.candidates(), found, strict=True):
+            with torch.no_grad():
+                observation = env.reset_tensors(generation.life_seeds, task=tasks)
+                for _ in range(env.num_updates):
+                    observation = env.step_tensors(model.policy.act(observation, beta[None]))[0]
+            np.testing.assert_array_equal(env.loss.numpy(), expected)
+    sizes = [len(model._evaluator.envs[i].task.task_names) for i in (0, 1)]
+    assert len(model._by_task(losses, model._evaluator.tasks)) == sum(sizes) == 3
+
+
+@pytest.mark.parametrize("env", [CONTROL[1], CONTROL, "CreditAssign-MultiGaussian-v0"])
+def test_lives_that_are_fewer_than_tasks_are_refused(env):
+    policy = "TDCAPolicy" if "Gaussian" in env else "TDCARNNPolicy"
+    with pytest.raises(ValueError, match=r"some of the 2 tasks \(.*\): ask for lives=2 or more"):
+        PGPE(policy, env, population_size=2)
+    assert PGPE(policy, env, population_size=2, lives=2)._evaluator.tasks[-1].tolist() == [0, 1]
 
 
 def test_candidates_that_read_their_networks_each_read_their_own():
@@ -240,10 +293,10 @@ def test_each_start_anneals_from_the_beginning_and_the_best_to_the_end():
         anneal_over=10, anneal_to=0.5, stdev_learning_rate=0.0, starts=3, generations_per_start=2
     )
     seen = []
-    for _ in range(11):
+    for done in range(11):
         model._change_starts()
         seen.append(model._annealing())
-        generations(model, 1)
+        until(model, done + 1)
     per_start = [1.0, 1.0 - 0.5 / 6]
     last = [1.0 - 0.5 * age / 6 for age in (2, 3, 4, 5, 6)]
     np.testing.assert_allclose(seen, [*per_start, *per_start, *per_start, *last])
@@ -253,8 +306,8 @@ def test_it_goes_on_from_the_best_start(tmp_path):
     starts = {"seed": 11, "starts": 3, "generations_per_start": 2, "stdev_learning_rate": 0.3}
     model = small(**starts)
     reached = []
-    for _ in range(3):
-        generations(model, 2)
+    for tried in (1, 2, 3):
+        until(model, 2 * tried)
         reached.append((model.policy.beta.detach().clone(), model.stdev.clone()))
     fitness = np.mean(np.array(model.history)[:, 0].reshape(3, 2), axis=1)
     beta, stdev = reached[fitness.argmax()]
@@ -265,7 +318,7 @@ def test_it_goes_on_from_the_best_start(tmp_path):
     model.save(tmp_path / "model.zip")
     assert torch.equal(straight.policy.beta, generations(model, 1).policy.beta)
     for at in (1, 3, 6):
-        generations(small(**starts), at).save(tmp_path / "part.zip")
+        until(small(**starts), at).save(tmp_path / "part.zip")
         resumed = generations(PGPE.load(tmp_path / "part.zip"), 7 - at)
         assert torch.equal(straight.policy.beta, resumed.policy.beta)
 
@@ -273,6 +326,18 @@ def test_it_goes_on_from_the_best_start(tmp_path):
     chosen._change_starts()
     assert torch.equal(chosen.policy.beta, beta)
     assert torch.equal(chosen.stdev, stdev)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+def test_learning_that_would_end_with_the_last_start_is_refused(count):
+    """After 6 generations the centre is the last start's, whichever is the best."""
+    model = small(starts=3, generations_per_start=2)
+    with pytest.raises(ValueError, match=r"best of 3 starts in generation 7: learn for as many"):
+        generations(model, count)
+    assert model.generation == 0
+    with pytest.raises(ValueError, match="would end after generation 6"):
+        generations(until(model, 4), 2)
+    assert generations(model, 3).generation == 7
 
 
 def test_it_climbs():
@@ -374,6 +439,7 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"anneal_over": 0}, "anneal_over"),
         ({"starts": 0}, "starts"),
         ({"generations_per_start": 0}, "generations_per_start"),
+        ({"starts": 3, "generations_per_start": 5, "anneal_over": 15}, "make it 16 or more"),
         ({"n_workers": -1}, "n_workers"),
         ({"seed": -1}, "seed=-1 must be a whole number"),
         ({"resample_lives": "false"}, "resample_lives='false' is not one of True, False"),

@@ -1,6 +1,7 @@
 """Videos: what is recorded is what happened, and the command refuses in one line."""
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from agents import TDCARNNPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta import video
-from meta.video import LifeReplay, live, record
+from meta.video import Episode, LifeReplay, live, record
 
 SHORT = {"num_updates": 1, "horizon": 8}
 
@@ -34,8 +35,21 @@ def policy_for(env: CreditAssignVectorEnv) -> TDCARNNPolicy:
         ("BipedalWalker", 0, {}),
     ],
 )
-@torch.no_grad()
 def test_episodes_happen_again_in_gymnasium(name, task, kwargs):
+    replay, episodes, returns = a_life(name, task, kwargs)
+    for episode, expected in zip(episodes, returns, strict=True):
+        replay.reset()
+        before = replay.render()
+        rewards = [replay.step(action)[1] for action in episode.actions]
+        assert sum(rewards) == pytest.approx(expected, rel=1e-4)
+        assert before.dtype == np.uint8
+        assert (replay.render() != before).any()
+    replay.close()
+
+
+@torch.no_grad()
+def a_life(name, task, kwargs) -> tuple[LifeReplay, list[Episode], list[float]]:
+    """A replay of a life, its episodes, and their returns as they were when it was lived."""
     kwargs = {"num_updates": 2, "horizon": 30, **kwargs}
     env = gymnasium.make_vec(f"CreditAssign-{name}-v0", num_envs=1, **kwargs)
     policy = policy_for(env)
@@ -45,17 +59,35 @@ def test_episodes_happen_again_in_gymnasium(name, task, kwargs):
     for _ in range(2):
         observation = env.step_tensors(policy.act(observation)).observation
         returns.append(env.task.episode_return.item())
-
     episodes = live(policy, env, 3, task)
-    replay = LifeReplay(env.task, episodes)
+    return LifeReplay(env.task, episodes), episodes, returns
+
+
+@pytest.mark.parametrize("task", [0, 1, 2, 4])
+def test_episodes_happen_again_in_meta_world(task):
+    """Without pictures, which take OpenGL; the last one with an arm that is turned."""
+    replay, episodes, returns = a_life("MetaWorld", task, {"horizon": 120, "rotation": (0, 50)})
     for episode, expected in zip(episodes, returns, strict=True):
         replay.reset()
-        before = replay.render()
         rewards = [replay.step(action)[1] for action in episode.actions]
-        assert sum(rewards) == pytest.approx(expected, rel=1e-4)
-        assert before.dtype == np.uint8
-        assert (replay.render() != before).any()
+        assert sum(rewards) == pytest.approx(expected, rel=1e-5)
+    assert max(returns) > 5, "or else nothing is shown here"
     replay.close()
+
+
+def test_without_opengl_the_error_names_the_fix(monkeypatch, capsys, tmp_path):
+    def no_opengl(self):
+        raise mujoco.FatalError("an OpenGL platform library has not been loaded")
+
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", no_opengl)
+    replay, _, _ = a_life("MetaWorld", 0, {"horizon": 2})
+    with pytest.raises(OSError, match="set MUJOCO_GL=egl, or MUJOCO_GL=osmesa"):
+        replay.render()
+    replay.close()
+    pytest.importorskip("moviepy")
+    assert video.main(["meta-world", "--folder", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "MUJOCO_GL=egl" in line
 
 
 def test_videos_of_the_first_and_the_last_episode(tmp_path):

@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from credit_envs.local_workers import LocalWorker
-from credit_envs.workers import Worker, WorkerError
+from credit_envs.local_workers import LocalWorker, LocalWorkerPool
+from credit_envs.workers import Worker, WorkerError, _Job
 from meta.pgpe import PGPE
 from meta.workers import EvaluatorPool, local_pool
 
@@ -156,6 +157,53 @@ def test_workers_that_cannot_start_end_in_one_error():
         pool._start = start_and_die  # type: ignore[method-assign]
         with pytest.raises(WorkerError, match=r"as they started.*use fewer workers"):
             pool.map(model._next_generation(), range(NUM_CHUNKS), lambda _: None)
+
+
+def hang(marker: Path | None) -> None:
+    """For as long as a test may take; with a marker, only the first that comes here."""
+    if marker is not None:
+        try:
+            marker.touch(exist_ok=False)
+        except FileExistsError:
+            return
+    time.sleep(1000)
+
+
+def difference(shared: int, task: int) -> int:
+    return shared - task
+
+
+def test_a_worker_that_hangs_as_it_starts_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalWorkerPool, "START_LIMIT", 3.0)
+    pool: LocalWorkerPool[int, int, int] = LocalWorkerPool(
+        difference, 2, hang, (tmp_path / "marker",)
+    )
+    told: list[str] = []
+    try:
+        assert pool.map(10, [1], told.append) == [9]
+        assert told[0] == "a worker hung for 3 s as it started; another is started"
+    finally:
+        pool.close()
+
+
+def test_workers_that_all_hang_as_they_start_end_in_one_error(monkeypatch):
+    monkeypatch.setattr(LocalWorkerPool, "START_LIMIT", 0.1)
+    pool: LocalWorkerPool[int, int, int] = LocalWorkerPool(
+        difference, 2, hang, (None,), timeout=0.2
+    )
+    with pytest.raises(WorkerError, match=r"4 .* lost as they started, .* hung for 0 s"):
+        pool.map(10, [1, 2], lambda _: None)
+    assert pool.workers == []
+
+
+def test_a_worker_may_take_as_long_to_start_as_over_a_task_and_on_ray_for_ever(monkeypatch):
+    pool: LocalWorkerPool[int, int, int] = LocalWorkerPool(difference, 2, timeout=1000.0)
+    starting, working = _Job(None), _Job(0)
+    assert pool._limit_of(starting) == pool._limit_of(working) == 1000
+    pool._timeout = 5.0
+    assert (pool._limit_of(starting), pool._limit_of(working)) == (LocalWorkerPool.START_LIMIT, 5)
+    monkeypatch.setattr(LocalWorkerPool, "START_LIMIT", None)
+    assert pool._limit_of(starting) is None
 
 
 def test_an_error_of_the_evaluation_is_raised_as_it_is_and_all_workers_end():

@@ -6,13 +6,16 @@ import pytest
 import train
 from agents import TDCAPolicy
 from credit_envs.datasets import load as load_dataset
-from meta import load, zoo
+from meta import load, video, zoo
 from meta.climbing import climb
 from meta.evaluation import evaluate
 from meta.recipes import CONTROL, IMAGES, RECIPES, SURFACES
 from meta.report import FRESH_LIFE, NUM_SUBSETS
 from meta.runs import Run
 from meta.tuning import Tuned, score
+
+DIGITS, BANDIT = "CreditAssign-Digits-v0", "ClassificationBandit-Digits-v0"
+TINY = ["--env-kwargs", "num_samples=50", "num_updates=2"]
 
 
 def networks(envs: tuple[str, ...]) -> list[str]:
@@ -102,6 +105,25 @@ def test_a_finished_run_goes_into_the_zoo(tmp_path, monkeypatch):
     (folder / "results.json").unlink()
     with pytest.raises(ValueError, match="--resume"):
         zoo.add(Run.open(folder), "again", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "agent", [["deepagrel", "--env", BANDIT, "--epochs", "1"], ["dfa", "--env", DIGITS, *TINY]]
+)
+def test_a_run_without_top_down_network_is_called_that(agent, tmp_path, capsys):
+    """Of an intact run nobody says that it is incomplete."""
+    assert train.main(["--agent", *agent, "--logdir", str(tmp_path)]) == train.DONE
+    (folder,) = map(str, tmp_path.iterdir())
+    capsys.readouterr()
+    assert zoo.main([folder, "name"]) == train.FAILED
+    assert video.main([folder]) == train.FAILED
+    evolve = ["--agent", "tdca-mlp", "--init-from", folder, "--logdir", str(tmp_path)]
+    assert train.main(evolve) == train.MISUSED
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 3
+    for line in said:
+        assert f"a run of {agent[0]} in {agent[2]}, which has no top-down network" in line
+        assert "name a run of tdca-mlp, tdca-shared, tdca-rnn" in line
 
 
 def test_the_command(tmp_path, capsys):
