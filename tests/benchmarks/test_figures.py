@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import figure_2, figure_s1, figure_s2, figure_s3, recovery
-from benchmarks.common.figure_methods import DFA, TDCA, ZERO, make, rule, top_down
+from benchmarks.common.figure_methods import DFA, DIFFUSION, TDCA, ZERO, make, rule, top_down
 from benchmarks.common.figures import rounded
 from benchmarks.figure_s3 import Plane, angle, displacement, first_direction, losses, weights
 from meta import climbing, zoo
@@ -98,6 +98,11 @@ def test_top_down_networks_leave_the_images_of_their_meta_training_behind():
     assert not {"num_samples", "train_range", "learning_rate", "evaluate_test"} & set(kwargs)
     trained = zoo.card("mnist-pgpe")["meta_training"]["CreditAssign-MNIST-v0"]
     assert kwargs.get("optimizer") == trained.get("optimizer")
+
+
+def test_networks_start_as_they_did_in_meta_training():
+    """From zero weights groups of neurons collapse, which `mnist-groups` never met."""
+    assert top_down(DIFFUSION, "MNIST").env_kwargs["init"] == "kaiming"
 
 
 def test_agents_have_recovered_when_they_are_good_again():
