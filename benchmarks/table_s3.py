@@ -21,6 +21,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "6·6-to-30·30": {"credit": "groups", "credit_groups": (6, 6), "hidden_sizes": (900,)},
 }
 RANDOM_START = "10-to-100 from Kaiming's weights"
+EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
 PAPER = {
     "MNIST": ("99.08 / 96.82", "99.20 / 96.96", "99.67 / 96.50", "98.01 / 96.51", "99.87 / 96.45"),
     "Fashion-MNIST": (
@@ -50,12 +51,10 @@ def block(name: str, num_samples: int, num_updates: int, paper: bool) -> Block:
         for form, env_kwargs in forms.items()
     }
     printed = by_column(columns, PAPER[name]) if paper else {}
-    rows = [Row("start", START, printed)]
-    if name == "MNIST":
-        one_each = next(iter(columns))
-        rows.append(Row("evolved at 1,000 / 20", {one_each: "mnist-pgpe"}))
+    one_each, *_, random_start = columns
+    evolved = Row("evolved at 1,000 / 20", {one_each: EVOLVED[name]}, printed)
+    rows = [Row("start", START), evolved]
     if name == "MNIST" and not paper:
-        *_, random_start = columns
         taught = {one_each: "mnist-mlp", random_start: "mnist-groups"}
         rows.append(Row("by meta-gradients", taught))
     return Block(name, columns, rows)

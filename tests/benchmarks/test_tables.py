@@ -119,6 +119,17 @@ def test_all_images_and_the_same_credits_are_one_life():
     assert Setting("CIFAR10", 60_000, 150).kwargs["num_samples"] == 50_000
 
 
+@pytest.mark.parametrize("name", classifiers.DATASETS)
+def test_table_s3_has_the_papers_figures_beside_evolved_networks(name, tmp_path):
+    (block,) = (b for b in table_s3.BLOCKS if b.name == name and "60,000 / 150" in [*b.columns][0])
+    start, evolved, *_ = block.rows
+    assert not start.paper
+    assert tuple(evolved.paper.values()) == table_s3.PAPER[name]
+    file = ResultsFile("table", folder=tmp_path)
+    shown = f"– *({table_s3.PAPER[name][1]})*"
+    assert shown in render(file, [block]).splitlines()[3]
+
+
 def test_table_s4_is_the_papers_but_for_one_figure():
     lines = table_s4.render().splitlines()[2:8]
     differing = []
