@@ -10,33 +10,35 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents import CreditPolicy
-from benchmarks.common.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from benchmarks.common.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from credit_envs import CreditAssignVectorEnv
 from meta import zoo
 from meta.baselines import RULES, Rule, image_env, image_split, image_task
 from meta.report import tuning_lives
 from meta.tuning import tune
 
-TDCA, DIFFUSION = "TDCA", "TDCA, credit diffusion"
+TDCA, TAUGHT, DIFFUSION = "TDCA by PGPE", "TDCA by meta-gradients", "TDCA, credit diffusion"
 KAIMING, ZERO, DFA, DFA_AGAIN = "BP, Kaiming start", "BP, zero start", "DFA", "DFA, other feedback"
 
 NETWORKS: Mapping[str, Mapping[str, str]] = {
-    "MNIST": {TDCA: "mnist-pgpe", DIFFUSION: "mnist-groups"},
-    "FashionMNIST": {TDCA: "fashion-pgpe", DIFFUSION: "fashion-groups"},
-    "CIFAR10": {TDCA: "cifar10-pgpe", DIFFUSION: "cifar10-groups"},
-    "Digits": {TDCA: "digits-pgpe"},
+    "MNIST": {TDCA: "mnist-pgpe", TAUGHT: "mnist-mlp", DIFFUSION: "mnist-groups"},
+    "FashionMNIST": {TDCA: "fashion-pgpe", TAUGHT: "fashion-mlp"},
+    "CIFAR10": {TDCA: "cifar10-pgpe", TAUGHT: "cifar10-mlp"},
+    "Digits": {TDCA: "digits-pgpe", TAUGHT: "digits-mlp"},
 }
-"""The zoo's networks for each data set: with a credit per neuron, evolved as in the paper, and with
-credits that diffuse from groups, by meta-gradients."""
+"""The zoo's networks for each data set: with a credit per neuron, evolved as in the paper or taught
+by meta-gradients, and with credits that diffuse from groups, by meta-gradients."""
 
 COLOURS: Mapping[str, str] = {
-    TDCA: RED,
-    DIFFUSION: ORANGE,
+    TDCA: ORANGE,
+    TAUGHT: RED,
+    DIFFUSION: PURPLE,
     KAIMING: BLUE,
     ZERO: SKY,
     DFA: GREEN,
-    DFA_AGAIN: PURPLE,
+    DFA_AGAIN: GREY,
 }
+"""In the order in which figures and tables show them."""
 
 _RULES: Mapping[str, Rule] = {
     KAIMING: RULES["Kaiming BP"],
@@ -109,7 +111,9 @@ def rule(name: str, data: str) -> Method:
     return Method(name, env_id, known.policy(env_id, kwargs), kwargs, optimizers, name)
 
 
-def in_zoo(data: str, names: Iterable[str] = (TDCA, DIFFUSION)) -> tuple[list[str], list[str]]:
+def in_zoo(
+    data: str, names: Iterable[str] = (TDCA, TAUGHT, DIFFUSION)
+) -> tuple[list[str], list[str]]:
     """Which of these top-down networks there are for a data set, and the names of those missing."""
     wanted = {name: NETWORKS[data][name] for name in names if name in NETWORKS[data]}
     known = zoo.names()

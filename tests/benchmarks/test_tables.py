@@ -121,7 +121,7 @@ def test_all_images_and_the_same_credits_are_one_life():
 
 @pytest.mark.parametrize("name", classifiers.DATASETS)
 def test_table_s3_has_the_papers_figures_beside_evolved_networks(name, tmp_path):
-    (block,) = (b for b in table_s3.BLOCKS if b.name == name and "60,000 / 150" in [*b.columns][0])
+    block = table_s3.block(name, 60_000, 150, paper=True)
     start, evolved, *_ = block.rows
     assert not start.paper
     assert tuple(evolved.paper.values()) == table_s3.PAPER[name]
