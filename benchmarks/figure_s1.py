@@ -5,8 +5,6 @@ do feedback alignment, each with a step size that suits it. Every few generation
 trains networks as in meta-training, but on images that the outer loop never meets; drawn are their
 cross-entropy and accuracy after the last update, on those training images and on test images,
 mean ± std over seeds of the outer loop.
-
-Each outer loop keeps its checkpoint in --checkpoints and goes on from there.
 """
 
 import argparse
@@ -54,6 +52,8 @@ EXAMPLES = """\
   python -m benchmarks.figure_s1 --quick                  # digits, a few generations
   python -m benchmarks.figure_s1 --generations 500        # as long as in the paper
   python -m benchmarks.figure_s1 --data MNIST --seeds 5
+
+Each outer loop keeps its checkpoint in --checkpoints and goes on from there.
 """
 DATA = ("MNIST", "FashionMNIST", "CIFAR10", "Digits")
 STARTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {

@@ -2,12 +2,12 @@
 
 On each data set networks start to learn a subset of the training images that no outer loop has met,
 led by backpropagation (from Kaiming's start and from near zero), direct feedback alignment and the
-zoo's top-down networks: with a credit for every neuron, evolved by PGPE and trained by meta-
-gradients, and with credits that diffuse from groups (by meta-gradients; what they teach starts from
-Kaiming's weights, as in their meta-training, the others' from zero). After every update networks
-are scored on that subset and on the test images; drawn are mean ± std over lives. Every rule runs
-at the learning rate that does best on validation images after the last update; the known rules
-choose their inner optimiser in the same way.
+zoo's top-down networks: with a credit for every neuron, evolved by PGPE and trained by
+meta-gradients, and with credits that diffuse from groups (by meta-gradients; what they teach starts
+from Kaiming's weights, as in their meta-training, the others' from zero). After every update
+networks are scored on that subset and on the test images; drawn are mean ± std over lives. Every
+rule runs at the learning rate that does best on validation images after the last update; the known
+rules choose their inner optimiser in the same way.
 """
 
 import argparse

@@ -383,8 +383,9 @@ def drawn(
     pairs: Sequence[tuple[str, str]], planes: Sequence[Cell], between: Cell, names: Sequence[str]
 ) -> Figure:
     """Contours and surface of each plane, angles below."""
-    figure = Figure(figsize=(12.5, 5.0 * len(pairs) + 4.8), layout="constrained")
-    grid = figure.add_gridspec(len(pairs) + 1, 2, height_ratios=[*[1.0] * len(pairs), 0.9])
+    heights = [*[5.0] * len(pairs), 0.6 + 0.8 * len(names)]
+    figure = Figure(figsize=(12.5, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     for row, (pair, plane) in enumerate(zip(pairs, planes, strict=True)):
         axes = figure.add_subplot(grid[row, 0])
         contours(figure, axes, pair, plane)
@@ -442,7 +443,10 @@ def surface(axes: Any, pair: Sequence[str], plane: Cell) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4))
     axes.set_box_aspect((1, 1, 0.7), zoom=0.95)
-    axes.view_init(elev=38, azim=-60)
+    # From where the trajectories go to, so that no hill hides them.
+    ways = np.array(plane["paths"])
+    ahead = (ways[:, -1] - ways[:, 0]).mean(0) / (np.ptp(plane["u"]), np.ptp(plane["v"]))
+    axes.view_init(elev=38, azim=np.degrees(np.arctan2(ahead[1], ahead[0])) - 15)
 
 
 def matrix(axes: Axes, between: Cell, names: Sequence[str], kind: str) -> None:
