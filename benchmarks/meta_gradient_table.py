@@ -27,7 +27,10 @@ def block(num_samples: int, num_updates: int) -> Block:
     if num_samples > 1000:
         columns = {name: setting for name, setting in columns.items() if "CIFAR" not in name}
     of = dict(zip(columns, DATASETS, strict=False))
-    rules = ("Kaiming BP", SQUARED, "zero BP", "FA", "DFA")
+    rules = (
+        *("Kaiming BP", SQUARED, "zero BP", "FA", "DFA", "DRTP"),
+        *("DeepAGREL", "DeepAGREL, ε = 1"),
+    )
     rows = [
         *(Row(name, name) for name in rules),
         Row("TDCA, start of both outer loops", START),
@@ -50,4 +53,4 @@ def block(num_samples: int, num_updates: int) -> Block:
 BLOCKS = [block(1000, 20), block(10_000, 50)]
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, __doc__, BLOCKS, quick=[]))
+    sys.exit(main(NAME, __doc__, BLOCKS, quick=list(BLOCKS[0].columns)))

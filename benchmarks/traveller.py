@@ -47,7 +47,10 @@ DATASETS = {
 }
 COLUMNS = {"1,000 / 20": (1000, 20), "10,000 / 50": (10_000, 50), "60,000 / 150": (60_000, 150)}
 """Images / updates; Digits, which are few, have 500 / 20 in the first column alone."""
-KNOWN = ("Kaiming BP", SQUARED, "zero BP", "DFA", START)
+KNOWN = (
+    *("Kaiming BP", SQUARED, "zero BP", "DFA", "DRTP"),
+    *("DeepAGREL", "DeepAGREL, ε = 1", START),
+)
 """Methods of `benchmarks.common.classifiers`, from whose results file they come but for Digits."""
 BEFORE = "traveller, start"
 """The travelling network before meta-training: its perceptron gives 0 whatever it sees."""
