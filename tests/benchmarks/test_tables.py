@@ -1,6 +1,7 @@
 """Tables: cells are computed once, resume, and show what they hold."""
 
 import json
+import runpy
 import sys
 from functools import partial
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    meta_gradient_table,
     page,
     table_1,
     table_2,
@@ -115,6 +117,25 @@ def test_all_images_and_the_same_credits_are_one_life():
     assert job("Kaiming BP", everything).settings["num_seeds"] == 3
     assert job(START, some).settings["num_seeds"] == 5
     assert Setting("CIFAR10", 60_000, 150).kwargs["num_samples"] == 50_000
+
+
+@pytest.mark.parametrize("table", [*TABLES, meta_gradient_table])
+def test_quick_tables_have_columns_of_the_smallest_size(table, monkeypatch):
+    calls = []
+    monkeypatch.setattr(classifiers, "main", lambda *args, quick: calls.append((args, quick)) or 0)
+    monkeypatch.delitem(sys.modules, table.__name__)
+    with pytest.raises(SystemExit):
+        runpy.run_module(table.__name__, run_name="__main__")
+    ((_, _, blocks), columns) = calls[0]
+    quick = [wanted for block in blocks for wanted in block.jobs(columns, quick=True)]
+    assert quick
+    assert {wanted.settings["env_kwargs"]["num_samples"] for wanted in quick} == {1000}
+
+
+def test_table_s4_takes_quick_as_every_table(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["table_s4", "--quick"])
+    table_s4.main()
+    assert "Credit groups" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", classifiers.DATASETS)
