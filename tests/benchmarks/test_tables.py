@@ -22,6 +22,7 @@ from benchmarks.common import classifiers
 from benchmarks.common.classifiers import START, Block, Row, Setting, job, render
 from benchmarks.common.results import Job, ResultsFile, markdown, spread
 from benchmarks.common.transferred_network import asked_about
+from meta import zoo
 from meta.baselines import image_env
 
 TABLES = [table_1, table_2, table_s1, table_s2, table_s3]
@@ -109,6 +110,18 @@ def test_a_table_shows_its_cells_beside_the_papers(tmp_path):
     lines = render(file, [block]).splitlines()
     assert lines[2] == "| BP | 90.00 / 85.00 ± 7.07 *(96 / 88)* | – |"
     assert lines[3] == "| evolved | – | – |"
+
+
+def test_a_cell_of_other_settings_is_not_shown(tmp_path):
+    block = Block("", {"small": Setting("MNIST", 100, 20)}, [Row("taught", "mnist-mlp")])
+    file = ResultsFile("table", folder=tmp_path)
+    wanted = job("mnist-mlp", block.columns["small"])
+    assert wanted.settings["network"] == zoo.digest("mnist-mlp")
+    former = {**wanted.settings, "network": "0123456789ab"}
+    file.cell(wanted.key, former, lambda: {"train": [0.9], "test": [0.8]})
+    assert render(file, [block]).splitlines()[2] == "| taught | – |"
+    file.cell(wanted.key, wanted.settings, lambda: {"train": [0.7], "test": [0.6]})
+    assert render(file, [block]).splitlines()[2] == "| taught | 70.00 / 60.00 |"
 
 
 def test_all_images_and_the_same_credits_are_one_life():
