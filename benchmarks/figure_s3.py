@@ -244,6 +244,7 @@ def losses(task: ClassificationTask, points: Array, at_once: int = 32) -> Array:
     labels = torch.tensor(task.dataset.y_train[indices])
     first, *others = task.network.weights
     shapes = [layer[0].shape for layer in [task.inputs.natural(first[:1]), *others]]
+    # Only says that the first weights are kept as they are.
     inputs = OwnInputs(1, len(samples), 1, samples)
     found = []
     for block in torch.split(torch.from_numpy(points).float(), at_once):
