@@ -8,6 +8,7 @@ import sys
 
 from benchmarks.common.classifiers import (
     DATASETS,
+    EVOLVED,
     SQUARED,
     START,
     Block,
@@ -17,7 +18,6 @@ from benchmarks.common.classifiers import (
 )
 
 NAME = "meta_gradient_table"
-EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
 TAUGHT = {"MNIST": "mnist-mlp", "Fashion-MNIST": "fashion-mlp", "CIFAR-10": "cifar10-mlp"}
 
 

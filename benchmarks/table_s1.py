@@ -8,6 +8,7 @@ results file says how many they are.
 import sys
 
 from benchmarks.common.classifiers import (
+    EVOLVED,
     START,
     Block,
     Row,
@@ -16,7 +17,6 @@ from benchmarks.common.classifiers import (
     main,
 )
 
-EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
 PAPER = {
     "Kaiming BP": ("98.20 / 96.16 ± 0.14", "91.26 / 87.19 ± 0.41", "52.21 / 38.99 ± 0.51"),
     "Zero BP": ("99.04 / 96.35 ± 0.15", "92.33 / 87.48 ± 0.12", "60.83 / 40.42 ± 0.41"),

@@ -11,7 +11,16 @@ are too few. From Kaiming's initial weights, in the last column, they differ.
 import sys
 from typing import Any
 
-from benchmarks.common.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
+from benchmarks.common.classifiers import (
+    DATASETS,
+    EVOLVED,
+    START,
+    Block,
+    Row,
+    Setting,
+    by_column,
+    main,
+)
 
 FORMS: dict[str, dict[str, Any]] = {
     "100-to-100": {},
@@ -21,7 +30,6 @@ FORMS: dict[str, dict[str, Any]] = {
     "6·6-to-30·30": {"credit": "groups", "credit_groups": (6, 6), "hidden_sizes": (900,)},
 }
 RANDOM_START = "10-to-100 from Kaiming's weights"
-EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
 PAPER = {
     "MNIST": ("99.08 / 96.82", "99.20 / 96.96", "99.67 / 96.50", "98.01 / 96.51", "99.87 / 96.45"),
     "Fashion-MNIST": (

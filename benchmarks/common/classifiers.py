@@ -24,6 +24,8 @@ from meta.tuning import Split, Tuned, score, split_images, tune
 
 DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
 """Our names of the paper's data sets."""
+EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
+"""The zoo's networks that were evolved on each, at 1,000 images and 20 updates."""
 FULL_TRAIN = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}
 FILE = "classifiers"
 """Results file of all these tables: a cell that two of them show is computed once."""
