@@ -34,7 +34,7 @@ from benchmarks.common.figures import (
     rounded,
     run,
 )
-from benchmarks.common.results import Cell, ResultsFile, markdown
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ClassificationTask
 from meta import zoo
@@ -114,7 +114,7 @@ def kept(data: str, method: str, updates: int, lives: int, results: ResultsFile)
     """A method's angles, from the results file if they are there."""
     settings = {"data": data, "method": method, "updates": updates, "lives": lives}
     if method in zoo.names():
-        settings["generations"] = zoo.card(method)["generations"]
+        settings["network"] = zoo.digest(method)
     return results.cell(
         f"{data}, {method}", settings, lambda: measured(data, method, updates, lives)
     )
@@ -198,7 +198,7 @@ def render(file: ResultsFile) -> str:
     last = next(iter(file.cells.values()))["settings"]["updates"]
     header = ["data, method"]
     header += [f"{layer}, update {place}" for layer in _LAYERS for place in (3, last // 2, last)]
-    return markdown(header, rows)
+    return f"{markdown(header, rows)}\n\nMade by {makers(file.cells.values())}."
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ of a grid of starts that reach the summit.
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents import CreditPolicy
-from benchmarks.common.figures import BLUE, GREY, RED, FigureParser, letter, run
-from benchmarks.common.results import ResultsFile
+from benchmarks.common.figures import BLUE, GREY, RED, FigureParser, letter, path, run
+from benchmarks.common.results import ResultsFile, makers, markdown
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks.surfaces import REGION, Surface, SurfaceTask
 from meta import zoo
@@ -59,10 +58,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     """The figure, and its numbers in the results file."""
     one, two = (zoo.load(network) for network in NETWORKS)
     shares = {network: climbed(network, results) for network in NETWORKS}
-    for network, climbs in shares.items():
-        for row in climbs:
-            percent = (f"{_BARS[k]} {100 * row[k]:.1f} %" for k in _BARS if row[k] is not None)
-            print(f"{network}, {row['surface']}: {', '.join(percent)}")
+    print(render(results))
 
     (surface,) = surfaces(NETWORKS["gaussian"])
     by_ascent = ascended(surface, STARTS)
@@ -112,14 +108,34 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
 def climbed(network: str, results: ResultsFile) -> list[Mapping[str, Any]]:
     """Share of a grid of starts that reaches each summit, kept in the results file."""
     policy, env_id = zoo.load(network), NETWORKS[network]
-    digest = hashlib.sha1(policy.beta.detach().numpy().tobytes()).hexdigest()[:12]
     cell = results.cell(
         network,
-        {"env_id": env_id, "network": f"{network} {digest}", "starts": f"{GRID}×{GRID}"},
+        {
+            "env_id": env_id,
+            "network": f"{network} {zoo.digest(network)}",
+            "starts": f"{GRID}×{GRID}",
+        },
         lambda: {"surfaces": [vars(result) for result in climb(policy, env_id)]},
     )
     climbs: list[Mapping[str, Any]] = cell["surfaces"]
     return climbs
+
+
+def render(file: ResultsFile) -> str:
+    """The shares in Markdown, with what made them."""
+    cells = {network: file.cells[network] for network in NETWORKS if network in file.cells}
+    rows = [
+        [
+            f"`{network}`",
+            row["surface"],
+            *("–" if row[key] is None else f"{100 * row[key]:.1f}" for key in _BARS),
+        ]
+        for network, cell in cells.items()
+        for row in cell["surfaces"]
+    ]
+    header = ["network", "surface", *(f"{label}, %" for label in _BARS.values())]
+    note = f"Of {GRID} × {GRID} starts, those that reach the summit."
+    return f"{markdown(header, rows)}\n\n{note} Made by {makers(cells.values())}."
 
 
 def surfaces(env_id: str) -> tuple[Surface, ...]:
@@ -218,20 +234,7 @@ def hill(axes: Any, surface: Surface, paths: NDArray[np.float64], colour: str) -
     )
     above = surface.height(torch.from_numpy(paths)).numpy() + 0.02
     for start in range(paths.shape[1]):
-        px, py = paths[:, start].T
-        axes.plot(px, py, above[:, start], color=colour, zorder=3)
-        axes.plot(px[:1], py[:1], above[:1, start], "o", color="black", markersize=4, zorder=4)
-        axes.plot(
-            px[-1:],
-            py[-1:],
-            above[-1:, start],
-            "*",
-            color=colour,
-            markersize=11,
-            zorder=5,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-        )
+        path(axes, *paths[:, start].T, above[:, start], colour=colour)
     axes.view_init(elev=42, azim=62)
     axes.set(xlabel="x", ylabel="y", zticks=[0, 0.5, 1])
     axes.set_box_aspect((1, 1, 0.6), zoom=1.08)
@@ -249,19 +252,9 @@ def contours(axes: Axes, surface: Surface) -> None:
 
 
 def trajectories(axes: Axes, paths: NDArray[np.float64], colour: str, label: str) -> None:
-    """From circles to stars."""
+    """Seen from above."""
     for start in range(paths.shape[1]):
-        axes.plot(*paths[:, start].T, color=colour, label=None if start else label)
-    axes.plot(*paths[0].T, "o", color="black", markersize=4, zorder=4)
-    axes.plot(
-        *paths[-1].T,
-        "*",
-        color=colour,
-        markersize=11,
-        zorder=5,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-    )
+        path(axes, *paths[:, start].T, colour=colour, label=None if start else label)
 
 
 def field(axes: Axes, step: Callable[[Tensor], Tensor], colour: str) -> None:

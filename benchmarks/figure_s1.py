@@ -5,8 +5,6 @@ do feedback alignment, each with a step size that suits it. Every few generation
 trains networks as in meta-training, but on images that the outer loop never meets; drawn are their
 cross-entropy and accuracy after the last update, on those training images and on test images,
 mean ± std over seeds of the outer loop.
-
-Each outer loop keeps its checkpoint in --checkpoints and goes on from there.
 """
 
 import argparse
@@ -38,7 +36,7 @@ from benchmarks.common.figures import (
     rounded,
     run,
 )
-from benchmarks.common.results import Cell, ResultsFile, markdown, spread
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown, spread
 from credit_envs.files import atomic_path
 from meta import PGPE
 from meta.baselines import image_env, image_split, learn
@@ -54,6 +52,8 @@ EXAMPLES = """\
   python -m benchmarks.figure_s1 --quick                  # digits, a few generations
   python -m benchmarks.figure_s1 --generations 500        # as long as in the paper
   python -m benchmarks.figure_s1 --data MNIST --seeds 5
+
+Each outer loop keeps its checkpoint in --checkpoints and goes on from there.
 """
 DATA = ("MNIST", "FashionMNIST", "CIFAR10", "Digits")
 STARTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -123,7 +123,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
                     f"after {generations} generations",
                     flush=True,
                 )
-    print(table(cells))
+    print(render(results))
 
     figure = Figure(figsize=(max(4.2 * len(data), 6.0), 6.8), layout="constrained")
     panels = figure.subplots(2, len(data), squeeze=False, sharex=True, sharey="row")
@@ -150,15 +150,26 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     return figure
 
 
-def table(cells: Mapping[tuple[str, str], Sequence[Cell]]) -> str:
-    """Test accuracy before the first generation, half-way and after the last."""
-    rows = []
-    for (name, start), group in cells.items():
-        accuracy = [cell["curves"]["test_accuracy"] for cell in group]
-        moments = (0, len(accuracy[0]) // 2, -1)
-        spreads = [spread([values[moment] for values in accuracy]) for moment in moments]
-        rows.append([name, start, *spreads])
-    return markdown(["data", "start", "test at first, %", "half-way", "at the end"], rows)
+def render(file: ResultsFile) -> str:
+    """Test accuracy at the start, half-way and at the end in Markdown, with what made it."""
+    rows, used = [], []
+    for data in DATA:
+        for start in STARTS:
+            group = [c for key, c in file.cells.items() if key.startswith(_key(data, start, ""))]
+            if not group:
+                continue
+            used += group
+            accuracy = [cell["curves"]["test_accuracy"] for cell in group]
+            moments = (0, len(accuracy[0]) // 2, -1)
+            spreads = [spread([values[moment] for values in accuracy]) for moment in moments]
+            generations = str(group[0]["settings"]["generations"])
+            rows.append([group[0]["dataset"], start, generations, str(len(group)), *spreads])
+    header = ["data", "start", "generations", "seeds", "test at first, %", "half-way", "at the end"]
+    return f"{markdown(header, rows)}\n\nMade by {makers(used)}."
+
+
+def _key(data: str, start: str, seed: int | str) -> str:
+    return f"{data}, {start}, seed {seed}"
 
 
 # ---------------------------------------------------------------------- the outer loop
@@ -203,7 +214,7 @@ def converge(
         }
         return {"dataset": dataset, "generation": generation, "curves": curves}
 
-    return results.cell(f"{data}, {start}, seed {seed}", settings, compute)
+    return results.cell(_key(data, start, seed), settings, compute)
 
 
 def evolve(

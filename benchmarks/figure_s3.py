@@ -3,11 +3,14 @@
 Two rules train a network on the same images. The plane through their trajectories that holds most
 of their variance (PCA of the weights after every update of both) is cut through the loss on those
 images: contours and the surface, with both trajectories projected on it. (They leave it a little;
-the legend tells the loss at their true ends.) First the zoo's dense top-down network against
-backpropagation, both from zero weights; then against the one with credit diffusion.
+the legend tells the loss at their true ends.) The zoo's top-down networks with a credit for every
+neuron, evolved by PGPE and trained by meta-gradients, are each set against backpropagation, all
+from zero weights or near them; then the latter against the one with credit diffusion, also trained
+by meta-gradients, whose networks start from Kaiming's weights: from zero, neurons of a group would
+stay alike.
 
 The angles are those between the total displacements of two rules, and between their trajectories'
-first principal directions, mean ± std over lives. Beside them stands a control: the angle between
+first principal directions, means over lives. Beside them stands a control: the angle between
 a rule and itself in another life, which says how much an angle of 90° means; hidden neurons have
 no names, so that two rules (or two feedback matrices) hardly ever move the same ones alike.
 """
@@ -17,6 +20,7 @@ import functools
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations_with_replacement
+from math import prod
 from textwrap import fill
 from typing import Any
 
@@ -27,7 +31,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.common.figure_methods import (
     COLOURS,
@@ -36,6 +39,7 @@ from benchmarks.common.figure_methods import (
     DIFFUSION,
     KAIMING,
     NETWORKS,
+    TAUGHT,
     TDCA,
     ZERO,
     Method,
@@ -45,8 +49,9 @@ from benchmarks.common.figure_methods import (
     top_down,
     tuned,
 )
-from benchmarks.common.figures import FigureParser, letter, rounded, run
-from benchmarks.common.results import Cell, ResultsFile, markdown
+from benchmarks.common.figures import FigureParser, letter, path, rounded, run
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown
+from credit_envs.networks import MLPBatch, OwnInputs
 from credit_envs.tasks import ClassificationTask
 from meta.baselines import image_split, image_task, learn
 from meta.command_line import at_least, positive
@@ -59,7 +64,7 @@ EXAMPLES = """\
   python -m benchmarks.figure_s3 --quick              # digits, rough planes
   python -m benchmarks.figure_s3 --data FashionMNIST --updates 20
 """
-PAIRS = ((TDCA, ZERO), (TDCA, DIFFUSION))
+PAIRS = ((TDCA, ZERO), (TAUGHT, ZERO), (TAUGHT, DIFFUSION))
 """Rules whose trajectories span a plane."""
 
 RULES = (KAIMING, ZERO, DFA, DFA_AGAIN)
@@ -110,6 +115,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     planes = [landscape(alike[one], alike[other], lives[0], results) for one, other in pairs]
     between = angles(alike, lives, data, results)
     print(table(between, list(alike)))
+    print(render(results))
     return drawn(pairs, planes, between, list(alike))
 
 
@@ -231,39 +237,26 @@ def first_direction(trajectory: Array) -> Array:
 
 def losses(task: ClassificationTask, points: Array, at_once: int = 32) -> Array:
     """Cross-entropy on the task's training images with each of these weights `(N, D)`, in nats."""
-    shapes = layer_shapes(task)
-    indices = task.sample_indices[0]
-    mean, std = task.dataset.moments
-    images = (task.dataset.x_train[indices] - mean) / std
-    samples = torch.as_tensor(images.reshape(len(indices), -1).T, dtype=torch.float32)
-    labels = torch.tensor(task.dataset.y_train[indices])
-    blocks = torch.split(torch.from_numpy(points).float(), at_once)
-    return torch.cat([_loss(block, shapes, samples, labels) for block in blocks]).numpy()
-
-
-def layer_shapes(task: ClassificationTask) -> list[tuple[int, int]]:
-    """Of the weights, layer by layer, biases in the last column."""
+    assert isinstance(task.network, MLPBatch)
     assert task.inputs is not None
+    indices = task.sample_indices[0]
+    samples = task.standardise(task.dataset.x_train[indices])
+    labels = torch.tensor(task.dataset.y_train[indices])
     first, *others = task.network.weights
-    shapes = (layer.shape for layer in [task.inputs.natural(first[:1]), *others])
-    return [(int(shape[1]), int(shape[2])) for shape in shapes]
-
-
-def _loss(
-    points: Tensor, shapes: Sequence[tuple[int, int]], samples: Tensor, labels: Tensor
-) -> Tensor:
-    """Of perceptrons with these weights `(B, D)`, shape `(B,)`."""
-    sizes = [rows * columns for rows, columns in shapes]
-    below = samples.expand(len(points), *samples.shape)
-    for index, (part, shape) in enumerate(
-        zip(torch.split(points, sizes, dim=1), shapes, strict=True)
-    ):
-        weight = part.view(-1, *shape)
-        if index:
-            below = below.tanh()
-        below = torch.baddbmm(weight[:, :, -1:], weight[:, :, :-1], below)
-    expected = labels.expand(len(points), len(labels))
-    return torch.nn.functional.cross_entropy(below, expected, reduction="none").mean(1).double()
+    shapes = [layer[0].shape for layer in [task.inputs.natural(first[:1]), *others]]
+    # Only says that the first weights are kept as they are.
+    inputs = OwnInputs(1, len(samples), 1, samples)
+    found = []
+    for block in torch.split(torch.from_numpy(points).float(), at_once):
+        networks = MLPBatch(
+            len(block), task.network.sizes, (shapes[0][0], shapes[0][1]), task.device
+        )
+        parts = torch.split(block, [prod(shape) for shape in shapes], dim=1)
+        for weight, part in zip(networks.weights, parts, strict=True):
+            weight.copy_(part.view_as(weight))
+        predicted = networks.predict(inputs, samples)
+        found.append(-predicted[:, labels, torch.arange(len(labels))].mean(1))
+    return torch.cat(found).double().numpy()
 
 
 def landscape(one: Learning, other: Learning, life: int, results: ResultsFile) -> Cell:
@@ -290,12 +283,12 @@ def landscape(one: Learning, other: Learning, life: int, results: ResultsFile) -
             "u": rounded(u),
             "v": rounded(v),
             "loss": rounded(height.reshape(one.grid, one.grid)),
-            "paths": [rounded(path, 5) for path in paths],
-            "loss_on_paths": [rounded(losses(task, plane.point(path))) for path in paths],
+            "paths": [rounded(way, 5) for way in paths],
+            "loss_on_paths": [rounded(losses(task, plane.point(way))) for way in paths],
             "loss_at_ends": [rounded(losses(task, t[-1:]))[0] for t in (first, second)],
         }
 
-    return results.cell(f"{one.data}, plane of {names[0]} and {names[1]}", settings, compute)
+    return results.cell(_plane_key(one.data, *names), settings, compute)
 
 
 def angles(
@@ -329,7 +322,43 @@ def angles(
             for one, other in combinations_with_replacement(alike, 2)
         }
 
-    return results.cell(f"{data}, angles", settings, compute)
+    return results.cell(_angles_key(data), settings, compute)
+
+
+def render(file: ResultsFile) -> str:
+    """What the planes hold, and how far angles spread, in Markdown, with what made them."""
+    rows, used, spreads = [], [], []
+    for data in NETWORKS:
+        for one, other in PAIRS:
+            if plane := file.cells.get(_plane_key(data, one, other)):
+                used.append(plane)
+                share = ", ".join(f"{100 * part:.0f} %" for part in plane["explained"])
+                ends = (f"{loss:.2g}" for loss in plane["loss_at_ends"])
+                rows.append([plane["dataset"], f"{one}; {other}", share, "; ".join(ends)])
+        if between := file.cells.get(_angles_key(data)):
+            used.append(between)
+            spreads += [
+                sample_std(cell[kind])
+                for key, cell in between.items()
+                if " | " in key
+                for kind in ANGLES
+            ]
+    header = ["data", "rules", "variance in the plane", "loss at the end, nats"]
+    note = (
+        f"Standard deviations of angles over lives: {np.median(spreads):.1f}° in the median, "
+        f"{max(spreads):.1f}° at most."
+        if spreads
+        else ""
+    )
+    return f"{markdown(header, rows)}\n\n{note} Made by {makers(used)}."
+
+
+def _plane_key(data: str, one: str, other: str) -> str:
+    return f"{data}, plane of {one} and {other}"
+
+
+def _angles_key(data: str) -> str:
+    return f"{data}, angles"
 
 
 def _matches(lives: int, with_itself: bool) -> list[tuple[int, int]]:
@@ -355,8 +384,9 @@ def drawn(
     pairs: Sequence[tuple[str, str]], planes: Sequence[Cell], between: Cell, names: Sequence[str]
 ) -> Figure:
     """Contours and surface of each plane, angles below."""
-    figure = Figure(figsize=(12.5, 5.0 * len(pairs) + 4.8), layout="constrained")
-    grid = figure.add_gridspec(len(pairs) + 1, 2, height_ratios=[*[1.0] * len(pairs), 0.9])
+    heights = [*[5.0] * len(pairs), 0.6 + 0.8 * len(names)]
+    figure = Figure(figsize=(12.5, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     for row, (pair, plane) in enumerate(zip(pairs, planes, strict=True)):
         axes = figure.add_subplot(grid[row, 0])
         contours(figure, axes, pair, plane)
@@ -383,9 +413,10 @@ def contours(figure: Figure, axes: Axes, pair: Sequence[str], plane: Cell) -> No
     ticks = [tick for tick in _TICKS if loss.min() <= tick <= loss.max()]
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.ax.minorticks_off()
-    for name, path, loss_at_end in zip(pair, plane["paths"], plane["loss_at_ends"], strict=True):
-        u, v = np.array(path).T
-        _path(axes, COLOURS[name], f"{name}: ends at {loss_at_end:.2g} nats", u, v)
+    for name, way, loss_at_end in zip(pair, plane["paths"], plane["loss_at_ends"], strict=True):
+        u, v = np.array(way).T
+        label = f"{name}: ends at {loss_at_end:.2g} nats"
+        path(axes, u, v, colour=COLOURS[name], label=label, marker=".", markersize=4)
     share = [f"{100 * part:.0f} %" for part in plane["explained"]]
     axes.set(
         xlabel=f"first principal direction ({share[0]} of variance)",
@@ -404,32 +435,19 @@ def surface(axes: Any, pair: Sequence[str], plane: Cell) -> None:
     u, v = np.meshgrid(plane["u"], plane["v"])
     height = np.log10(plane["loss"])
     axes.plot_surface(u, v, height, cmap="Greys_r", alpha=0.9, rcount=60, ccount=60, linewidth=0)
-    for name, path, loss in zip(pair, plane["paths"], plane["loss_on_paths"], strict=True):
-        pu, pv = np.array(path).T
-        _path(axes, COLOURS[name], name, pu, pv, np.log10(loss) + 0.01 * np.ptp(height))
+    for name, way, loss in zip(pair, plane["paths"], plane["loss_on_paths"], strict=True):
+        above = np.log10(loss) + 0.01 * np.ptp(height)
+        path(axes, *np.array(way).T, above, colour=COLOURS[name], marker=".", markersize=4)
     shown = [tick for tick in _DECADES if height.min() <= np.log10(tick) <= height.max()]
     axes.set_zticks(np.log10(shown), [f"{tick:g}" for tick in shown])
     axes.set(xlabel="first", ylabel="second", zlabel="cross-entropy / nats")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4))
     axes.set_box_aspect((1, 1, 0.7), zoom=0.95)
-    axes.view_init(elev=38, azim=-60)
-
-
-def _path(axes: Axes, colour: str, label: str, *coordinates: Array) -> None:
-    """From a circle to a star, a dot for each update."""
-    axes.plot(*coordinates, color=colour, label=label, zorder=3, marker=".", markersize=4)
-    start, end = ([c[:1] for c in coordinates], [c[-1:] for c in coordinates])
-    axes.plot(*start, "o", color="black", markersize=5, zorder=4)
-    axes.plot(
-        *end,
-        "*",
-        color=colour,
-        markersize=14,
-        zorder=5,
-        markeredgecolor="white",
-        markeredgewidth=0.8,
-    )
+    # From where the trajectories go to, so that no hill hides them.
+    ways = np.array(plane["paths"])
+    ahead = (ways[:, -1] - ways[:, 0]).mean(0) / (np.ptp(plane["u"]), np.ptp(plane["v"]))
+    axes.view_init(elev=38, azim=np.degrees(np.arctan2(ahead[1], ahead[0])) - 15)
 
 
 def matrix(axes: Axes, between: Cell, names: Sequence[str], kind: str) -> None:

@@ -30,7 +30,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents import BackpropPolicy, TopDownPolicy
-from benchmarks.common.classifiers import FILE, Setting, job
+from benchmarks.common.classifiers import FILE, Setting, found
 from benchmarks.common.command import exit_code
 from benchmarks.common.results import Cell, ResultsFile, makers, markdown, spread
 from credit_envs import CreditAssignVectorEnv
@@ -238,7 +238,7 @@ def fill(file: ResultsFile, generations: int, folder: Path) -> None:
     trial = min(_TRIAL, generations)
 
     def tried(rate: float) -> Cell:
-        settings = {"outer_rate": rate, "generations": trial, "network": NETWORK}
+        settings = {"outer_rate": rate, "generations": trial, "lives": budget()}
         path = folder / f"rate-{rate:g}-{trial}.zip"
         return file.cell(
             f"outer rate {rate:g}", settings, lambda: validation(trained(rate, trial, path))
@@ -246,7 +246,7 @@ def fill(file: ResultsFile, generations: int, folder: Path) -> None:
 
     rate = max(OUTER_RATES, key=lambda rate: tried(rate)["validation_accuracy"])
     path = folder / f"whole-{generations}.zip"
-    settings = {"outer_rate": rate, "generations": generations, "network": NETWORK}
+    settings = {"outer_rate": rate, "generations": generations, "lives": budget()}
     file.cell(METHOD, settings, lambda: validation(trained(rate, generations, path)))
     for name, setting in SETTINGS.items():
         where = {"env_id": setting.env_id, "env_kwargs": setting.kwargs, **settings}
@@ -374,7 +374,7 @@ def render(file: ResultsFile) -> str:
                 cell = file.cells.get(f"{METHOD} | {data}")
                 row.append(spread([curve[0] for curve in cell["test_by_update"]]) if cell else "–")
             else:
-                cell = others.cells.get(job(method, setting).key)
+                cell = found(others, method, setting)
                 row.append("guessing")
             row.append(spread(cell["test"]) if cell else "–")
             used += [cell] if cell else []

@@ -8,6 +8,7 @@ import sys
 
 from benchmarks.common.classifiers import (
     DATASETS,
+    EVOLVED,
     SQUARED,
     START,
     Block,
@@ -17,7 +18,6 @@ from benchmarks.common.classifiers import (
 )
 
 NAME = "meta_gradient_table"
-EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
 TAUGHT = {"MNIST": "mnist-mlp", "Fashion-MNIST": "fashion-mlp", "CIFAR-10": "cifar10-mlp"}
 
 
@@ -27,7 +27,10 @@ def block(num_samples: int, num_updates: int) -> Block:
     if num_samples > 1000:
         columns = {name: setting for name, setting in columns.items() if "CIFAR" not in name}
     of = dict(zip(columns, DATASETS, strict=False))
-    rules = ("Kaiming BP", SQUARED, "zero BP", "FA", "DFA")
+    rules = (
+        *("Kaiming BP", SQUARED, "zero BP", "FA", "DFA", "DRTP"),
+        *("DeepAGREL", "DeepAGREL, ε = 1"),
+    )
     rows = [
         *(Row(name, name) for name in rules),
         Row("TDCA, start of both outer loops", START),
@@ -50,4 +53,4 @@ def block(num_samples: int, num_updates: int) -> Block:
 BLOCKS = [block(1000, 20), block(10_000, 50)]
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, __doc__, BLOCKS, quick=[]))
+    sys.exit(main(NAME, __doc__, BLOCKS, quick=list(BLOCKS[0].columns)))

@@ -5,14 +5,21 @@ The papers' are docs/tdca.md and docs/deepagrel.md, that of meta-gradients docs/
 
 import argparse
 from pathlib import Path
+from types import ModuleType
 
 from benchmarks import (
     cluster,
     cluster_cost,
     credit_angles,
+    deepagrel_figure_3,
     deepagrel_skipping,
     deepagrel_table_1,
     delayed_reward,
+    figure_2,
+    figure_3,
+    figure_s1,
+    figure_s2,
+    figure_s3,
     learned_backprop,
     meta_gradient_table,
     outer_loops,
@@ -29,7 +36,7 @@ from benchmarks import (
 )
 from benchmarks.common import control_networks, deepagrel
 from benchmarks.common.classifiers import FILE, render
-from benchmarks.common.results import ResultsFile
+from benchmarks.common.results import ResultsFile, makers
 from credit_envs.files import atomic_path
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -41,15 +48,16 @@ TABLES = {
     "Table S3: credit diffusion": table_s3,
 }
 FIGURES = {
-    "figure_2": "Figure 2: a point on a surface, led by gradients and by credits",
-    "figure_3": "Figure 3: agents that learn to act",
-    "figure_s1": "Figure S1: convergence of the outer loop",
-    "figure_s2": "Figure S2: convergence of the bottom-up network",
-    "figure_s3": "Figure S3: the loss in the plane of two trajectories",
+    "Figure 2: a point on a surface, led by gradients and by credits": (figure_2, ""),
+    "Figure 3: agents that learn to act": (figure_3, ""),
+    "Figure S1: convergence of the outer loop": (figure_s1, " --data MNIST Digits"),
+    "Figure S2: convergence of the bottom-up network": (figure_s2, ""),
+    "Figure S3: the loss in the plane of two trajectories": (figure_s3, ""),
+    "Adaptation: the motor turns round in mid-life": (recovery, ""),
 }
+"""Modules, and options with which the committed pictures were made."""
 SHORT = deepagrel.Extent(seeds=1, epochs=20)
 """As far as a network learned that takes hours to its stopping point."""
-DEEPAGREL_FIGURES = {"deepagrel_figure_3": "Figure 3: right answers in learning"}
 DEEPAGREL_HEAD = """\
 # The evidence of the DeepAGREL paper, as found here
 
@@ -72,7 +80,7 @@ META_GRADIENTS = {
     "Cost, beside PGPE": outer_loops,
     "What the credits look like": credit_angles,
 }
-"""Sections after the table: modules with a `NAME`, a `render` of their results, maybe a figure."""
+"""Sections after the table: modules with a `NAME`, a `render` of their results, maybe a picture."""
 META_GRADIENTS_HEAD = """\
 # Meta-gradients: top-down networks trained through what they teach
 
@@ -121,8 +129,7 @@ how. CIFAR-10 is scored on the first 1,000 of its test images.
 def main() -> None:
     """Write the pages."""
     argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__).parse_args()
-    pages = {"tdca": tdca, "deepagrel": deep_agrel, "meta-gradients": meta_gradients}
-    for name, page in pages.items():
+    for name, page in PAGES.items():
         path = DOCS / f"{name}.md"
         with atomic_path(path) as unfinished:
             unfinished.write_text(page())
@@ -145,11 +152,16 @@ def tdca() -> str:
     title = "Table S6: three tasks of a robot arm, one network"
     parts += section(title, table_s6.NAME, table_s6.__doc__)
     parts.append(f"{table_s6.render(control)}\n")
-    parts += [figure(name, title) for name, title in FIGURES.items() if is_drawn(name)]
-    if is_drawn(recovery.NAME):
-        about = (recovery.__doc__ or "").partition("\n\n")[2].strip()
-        picture = figure(recovery.NAME, "Adaptation: the motor turns round in mid-life")
-        parts.append(f"{picture}\n{about}\n\n{recovery.render(ResultsFile(recovery.NAME))}\n")
+    seeds = range(table_s5.Extent().seeds)
+    learned = [
+        cell
+        for task in figure_3.TASKS
+        for seed in seeds
+        if (cell := control_networks.Network(f"CreditAssign-{task}-v0", seed).find(control))
+    ]
+    for title, (module, options) in FIGURES.items():
+        below = f"Made by {makers(learned)}." if module is figure_3 else numbers(module)
+        parts += figure(title, module, below, options)
     measured = ResultsFile(cluster.NAME)
     parts += section("Workers: local processes and Ray", cluster.NAME, cluster.__doc__)
     parts.append(f"{cluster.render(measured)}\n")
@@ -170,7 +182,17 @@ def deep_agrel() -> str:
     parts += section(f"CIFAR-10, the first {SHORT.epochs} epochs", short, None)
     shown = [network for network in deepagrel.NETWORKS if network.name == "CIFAR10 Conv"]
     parts.append(f"{table.render(file, SHORT, shown)}\n")
-    parts += [figure(name, title) for name, title in DEEPAGREL_FIGURES.items() if is_drawn(name)]
+    shown = [
+        network for network in deepagrel.NETWORKS if network.name in deepagrel_figure_3.DEFAULT
+    ]
+    cells = [
+        cell
+        for network in shown
+        for method in deepagrel.DEFAULT_METHODS
+        for cell in deepagrel.cells(file, network, method, deepagrel.Extent())
+    ]
+    title = "Figure 3: right answers in learning"
+    parts += figure(title, deepagrel_figure_3, f"Made by {makers(cells)}.")
     skipping, delayed = deepagrel_skipping, delayed_reward
     parts += section("Learning only from surprise", skipping.NAME, skipping.__doc__)
     parts.append(f"{skipping.render(ResultsFile(skipping.NAME))}\n")
@@ -187,10 +209,7 @@ def meta_gradients() -> str:
     file = ResultsFile(FILE)
     parts.append(f"{render(file, table.BLOCKS)}\n")
     for title, module in META_GRADIENTS.items():
-        parts += section(title, module.NAME, module.__doc__)
-        parts.append(f"{module.render(ResultsFile(module.NAME))}\n")
-        if is_drawn(module.NAME):
-            parts.append(f"![{title}](figures/{module.NAME}.png)\n")
+        parts += figure(title, module, numbers(module))
     parts += section("A network that travels", traveller.NAME, traveller.__doc__)
     parts.append(f"{traveller.render(ResultsFile(traveller.NAME), file)}\n")
     return "\n".join(parts)
@@ -203,15 +222,22 @@ def section(title: str, name: str, documentation: str | None) -> list[str]:
     return [*heading, f"{about}\n"] if about else heading
 
 
-def figure(name: str, title: str) -> str:
-    """A figure with its command."""
-    return f"## {title}\n\n`python -m benchmarks.{name}`\n\n![{title}](figures/{name}.png)\n"
+def figure(title: str, module: ModuleType, below: str, options: str = "") -> list[str]:
+    """A section with a picture, if there is one, and what stands below it."""
+    parts = section(title, f"{module.NAME}{options}", module.__doc__)
+    if (DOCS / "figures" / f"{module.NAME}.png").exists():
+        parts.append(f"![{title}](figures/{module.NAME}.png)\n")
+    return [*parts, f"{below}\n"]
 
 
-def is_drawn(name: str) -> bool:
-    """Whether the figure is there."""
-    return (DOCS / "figures" / f"{name}.png").exists()
+def numbers(module: ModuleType) -> str:
+    """What a module says of the numbers in its own results file."""
+    text: str = module.render(ResultsFile(module.NAME))
+    return text
 
+
+PAGES = {"tdca": tdca, "deepagrel": deep_agrel, "meta-gradients": meta_gradients}
+"""What makes each page, by its name."""
 
 if __name__ == "__main__":
     main()

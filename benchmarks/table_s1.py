@@ -1,47 +1,45 @@
-"""Table S1: all training images and 150 updates on three data sets.
+"""Table S1: three data sets.
 
-Our CIFAR-10 test accuracy is of the test images at hand; the results file says how many they are.
+The paper trains with all training images and 150 updates. Our networks were evolved at 1,000 images
+and 20 updates, and lead training at both sizes. CIFAR-10 is scored on the test images at hand; the
+results file says how many they are.
 """
 
 import sys
 
-from benchmarks.common.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
+from benchmarks.common.classifiers import (
+    EVOLVED,
+    START,
+    Block,
+    Row,
+    by_column,
+    columns_of_datasets,
+    main,
+)
 
-COLUMNS = {name: Setting(dataset, 60_000, 150) for name, dataset in DATASETS.items()}
-EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
+PAPER = {
+    "Kaiming BP": ("98.20 / 96.16 ± 0.14", "91.26 / 87.19 ± 0.41", "52.21 / 38.99 ± 0.51"),
+    "Zero BP": ("99.04 / 96.35 ± 0.15", "92.33 / 87.48 ± 0.12", "60.83 / 40.42 ± 0.41"),
+    "TDCA": ("99.08 / 96.82", "93.36 / 87.59", "60.11 / 42.03"),
+}
 
 
-BLOCKS = [
-    Block(
-        "60,000 / 150",
-        COLUMNS,
-        [
-            Row(
-                "Kaiming BP",
-                "Kaiming BP",
-                by_column(
-                    COLUMNS,
-                    ("98.20 / 96.16 ± 0.14", "91.26 / 87.19 ± 0.41", "52.21 / 38.99 ± 0.51"),
-                ),
-            ),
-            Row(
-                "Zero BP",
-                "zero BP",
-                by_column(
-                    COLUMNS,
-                    ("99.04 / 96.35 ± 0.15", "92.33 / 87.48 ± 0.12", "60.83 / 40.42 ± 0.41"),
-                ),
-            ),
-            Row("TDCA, start", START),
-            Row(
-                "TDCA, evolved at 1,000 / 20",
-                EVOLVED,
-                by_column(COLUMNS, ("99.08 / 96.82", "93.36 / 87.59", "60.11 / 42.03")),
-            ),
-            Row("DFA", "DFA"),
-        ],
-    )
-]
+def block(num_samples: int, num_updates: int, paper: bool) -> Block:
+    """A column for each data set, at one size."""
+    columns = columns_of_datasets(num_samples, num_updates)
+    printed = {name: by_column(columns, cells) for name, cells in PAPER.items() if paper}
+    evolved = dict(zip(columns, EVOLVED.values(), strict=True))
+    rows = [
+        Row("Kaiming BP", "Kaiming BP", printed.get("Kaiming BP", {})),
+        Row("Zero BP", "zero BP", printed.get("Zero BP", {})),
+        Row("TDCA, start", START),
+        Row("TDCA, evolved at 1,000 / 20", evolved, printed.get("TDCA", {})),
+        Row("DFA", "DFA"),
+    ]
+    return Block("", columns, rows)
+
+
+BLOCKS = [block(60_000, 150, paper=True), block(1000, 20, paper=False)]
 
 if __name__ == "__main__":
-    sys.exit(main("table_s1", __doc__, BLOCKS, quick=[]))
+    sys.exit(main("table_s1", __doc__, BLOCKS, quick=list(BLOCKS[1].columns)))

@@ -11,7 +11,16 @@ are too few. From Kaiming's initial weights, in the last column, they differ.
 import sys
 from typing import Any
 
-from benchmarks.common.classifiers import DATASETS, START, Block, Row, Setting, by_column, main
+from benchmarks.common.classifiers import (
+    DATASETS,
+    EVOLVED,
+    START,
+    Block,
+    Row,
+    Setting,
+    by_column,
+    main,
+)
 
 FORMS: dict[str, dict[str, Any]] = {
     "100-to-100": {},
@@ -50,12 +59,10 @@ def block(name: str, num_samples: int, num_updates: int, paper: bool) -> Block:
         for form, env_kwargs in forms.items()
     }
     printed = by_column(columns, PAPER[name]) if paper else {}
-    rows = [Row("start", START, printed)]
-    if name == "MNIST":
-        one_each = next(iter(columns))
-        rows.append(Row("evolved at 1,000 / 20", {one_each: "mnist-pgpe"}))
+    one_each, *_, random_start = columns
+    evolved = Row("evolved at 1,000 / 20", {one_each: EVOLVED[name]}, printed)
+    rows = [Row("start", START), evolved]
     if name == "MNIST" and not paper:
-        *_, random_start = columns
         taught = {one_each: "mnist-mlp", random_start: "mnist-groups"}
         rows.append(Row("by meta-gradients", taught))
     return Block(name, columns, rows)

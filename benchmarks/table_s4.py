@@ -42,11 +42,13 @@ ROWS = {
 
 def main() -> None:
     """Print the table."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m benchmarks.table_s4",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    )
+    parser.add_argument("--quick", action="store_true", help="as it is: nothing takes long")
+    parser.parse_args()
     print(render())
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from gymnasium.spaces import Box
 
 from agents import CreditPolicy, SharedTDCAPolicy
 from benchmarks.common import classifiers
@@ -47,7 +48,10 @@ DATASETS = {
 }
 COLUMNS = {"1,000 / 20": (1000, 20), "10,000 / 50": (10_000, 50), "60,000 / 150": (60_000, 150)}
 """Images / updates; Digits, which are few, have 500 / 20 in the first column alone."""
-KNOWN = ("Kaiming BP", SQUARED, "zero BP", "DFA", START)
+KNOWN = (
+    *("Kaiming BP", SQUARED, "zero BP", "DFA", "DRTP"),
+    *("DeepAGREL", "DeepAGREL, ε = 1", START),
+)
 """Methods of `benchmarks.common.classifiers`, from whose results file they come but for Digits."""
 BEFORE = "traveller, start"
 """The travelling network before meta-training: its perceptron gives 0 whatever it sees."""
@@ -126,8 +130,13 @@ def network_job(left_out: str | None, seed: int, quick: bool) -> Job:
         "generations": QUICK_GENERATIONS if quick else SHARED_RECIPES[env_ids[0]].generations,
         "seed": seed,
     }
+    return Job(network_key(left_out, seed), meta_train, settings)
+
+
+def network_key(left_out: str | None, seed: int) -> str:
+    """The place of a network among the results."""
     trained_on = f"without {left_out}" if left_out else "all"
-    return Job(f"network | {trained_on}, seed {seed}", meta_train, settings)
+    return f"network | {trained_on}, seed {seed}"
 
 
 def _meta_kwargs(env_id: str) -> dict[str, Any]:
@@ -326,7 +335,7 @@ def main() -> int:
             job
             for place in places(columns, datasets).values()
             for row in rows
-            for job in _jobs(row, place, _betas(file, row, place, quick), quick)
+            for job in _jobs(file, row, place, quick)
         ]
         jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
         file.fill([job for job in jobs if job.compute is accuracy], arguments.workers)
@@ -362,43 +371,35 @@ def needed(rows: Sequence[str], datasets: Sequence[str]) -> list[str | None]:
     return found
 
 
-def _betas(file: ResultsFile, row: str, place: Place, quick: bool) -> list[Sequence[float]]:
-    """Parameters of a row's networks, which there must be."""
-    if row in KNOWN:
-        return []
-    if row == BEFORE:
-        policy = SharedTDCAPolicy(*spaces(place.env_id, place.kwargs))
-        return [[0.0] * len(policy.beta)]
-    left_out = place.dataset if row in LEFT_OUT else None
-    return [file.cells[network_job(left_out, seed, quick).key]["beta"] for seed in seeds(quick)]
-
-
-def _jobs(row: str, place: Place, betas: Sequence[Sequence[float]], quick: bool) -> list[Job]:
-    """What an entry of the table is made of."""
+def _jobs(file: ResultsFile, row: str, place: Place, quick: bool) -> list[Job]:
+    """What an entry of the table is made of, for the networks that are there."""
     if row in KNOWN:
         return [known_job(row, place, quick)]
     if row == BEFORE:
-        return [start_job(place, betas[0], quick)]
+        return [start_job(place, _start(), quick)]
+    left_out = place.dataset if row in LEFT_OUT else None
+    networks = {seed: file.cells.get(network_key(left_out, seed)) for seed in seeds(quick)}
     return [
-        travelled_job(row, place, seed, beta, quick)
-        for seed, beta in zip(seeds(quick), betas, strict=True)
+        travelled_job(row, place, seed, cell["beta"], quick)
+        for seed, cell in networks.items()
+        if cell
     ]
 
 
+def _start() -> list[float]:
+    """The parameters before meta-training: as many zeros for networks of any size."""
+    any_size = Box(0.0, 1.0, (1, 2)), Box(-1.0, 1.0, (1, 1))
+    return [0.0] * len(SharedTDCAPolicy(*any_size).beta)
+
+
 def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
-    """The table in Markdown, with what made it."""
+    """The table in Markdown, with what made it; a cell of other settings is a dash."""
     lines, used = [], []
-    cells_of = {**known.cells, **file.cells}
     for dataset in DATASETS:
         found = places(list(COLUMNS), [dataset])
         for row in ROWS:
             entries = [
-                [
-                    cells_of[key]
-                    for key in _keys(row, found.get((dataset, column)), quick)
-                    if key in cells_of
-                ]
-                for column in COLUMNS
+                _entry(file, known, row, found.get((dataset, column)), quick) for column in COLUMNS
             ]
             if not any(entries):
                 continue
@@ -416,12 +417,15 @@ def render(file: ResultsFile, known: ResultsFile, quick: bool = False) -> str:
     return f"{markdown(['', *COLUMNS], lines)}\n\n{note} Made by {makers(used)}."
 
 
-def _keys(row: str, place: Place | None, quick: bool) -> list[str]:
-    """Of the cells that an entry pools."""
-    if place is None:
-        return []
-    # A cell's key does not tell its network's parameters.
-    return [job.key for job in _jobs(row, place, [[] for _ in seeds(quick)], quick)]
+def _entry(
+    file: ResultsFile, known: ResultsFile, row: str, place: Place | None, quick: bool
+) -> list[Cell]:
+    """The cells that an entry of the table pools."""
+    jobs = _jobs(file, row, place, quick) if place else []
+    found = (
+        (file if job.compute is accuracy else known).find(job.key, job.settings) for job in jobs
+    )
+    return [cell for cell in found if cell]
 
 
 def _pooled(cells: Sequence[Cell], part: str) -> str:

@@ -23,15 +23,24 @@ with a bias per input instead of per hidden neuron (784 for 100); the CIFAR-10 f
 The MFLOPs of "credit parameters", which the paper leaves out, depend on how often that network
 runs: once per update it takes 9.5 MFLOPs for MNIST and 37 for CIFAR-10, once per update and sample
 572,580 and 1,849,950.
+
+`top_down_complexity` and `backprop_complexity` count for perceptrons by their sizes alone, as the
+paper does; `top_down_complexity_of` and `backprop_complexity_of` for whatever an environment
+trains, in the form of credit that it takes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+from torch import Tensor
 
 from credit_envs.checks import require_one_of, require_sizes
+
+if TYPE_CHECKING:
+    from credit_envs.environment import CreditAssignVectorEnv
 
 CreditForm = Literal["neurons", "groups", "parameters"]
 
@@ -103,8 +112,32 @@ def top_down_complexity(
     Raises:
         ValueError: see `top_down_sizes`.
     """
-    top_down = top_down_sizes(sizes, credit, credit_groups=credit_groups, hidden_sizes=hidden_sizes)
-    return Complexity(num_parameters(top_down), 2 * _num_weights(top_down))
+    return _perceptron(
+        top_down_sizes(sizes, credit, credit_groups=credit_groups, hidden_sizes=hidden_sizes)
+    )
+
+
+def top_down_complexity_of(
+    env: "CreditAssignVectorEnv", hidden_sizes: Sequence[int] = (30, 30)
+) -> Complexity:
+    """The same of the top-down network that leads an environment's bottom-up networks.
+
+    Whatever their architecture, it reads as many numbers as an observation has (of images: of each
+    sample) and gives as many credits as an action has. With credit="parameters" it runs once per
+    update, else once per sample.
+
+    Args:
+        env: whose spaces tell inputs and outputs, and with them the form of credit.
+        hidden_sizes: hidden layers of the top-down network.
+
+    Raises:
+        ValueError: hidden sizes that are not whole numbers above 0.
+    """
+    observation, action = env.single_observation_space, env.single_action_space
+    assert observation.shape is not None
+    assert action.shape is not None
+    hidden = require_sizes("hidden_sizes", hidden_sizes, allow_empty=True)
+    return _perceptron((observation.shape[-1], *hidden, action.shape[-1]))
 
 
 def backprop_complexity(sizes: Sequence[int]) -> Complexity:
@@ -119,13 +152,46 @@ def backprop_complexity(sizes: Sequence[int]) -> Complexity:
     Raises:
         ValueError: sizes that are not whole numbers above 0, or fewer than two.
     """
-    weights = _num_weights(_layers(sizes)[1:])
-    return Complexity(weights, 4 * weights)
+    return _backprop(_num_weights(_layers(sizes)[1:]))
+
+
+def backprop_complexity_of(env: "CreditAssignVectorEnv") -> Complexity:
+    """The same for the bottom-up networks of an environment, by their weights.
+
+    Above a convolution, which is the first layer and so not gone through, every filter has a unit
+    at each of its positions. Of a residual block, errors go through both layers; around them they
+    go without a product.
+
+    Args:
+        env: a classification environment.
+
+    Raises:
+        ValueError: what the environment trains are no networks that errors could go down through.
+    """
+    network = getattr(env.task, "network", None)
+    if network is None:
+        raise ValueError(
+            "backpropagation is counted for classifiers of images, such as CreditAssign-MNIST-v0, "
+            f"and not for {type(env).__name__}"
+        )
+    above: list[Tensor] = network.weights[1:]
+    # The last column holds the biases.
+    return _backprop(sum(weight[0, :, :-1].numel() for weight in above))
 
 
 def num_parameters(sizes: Sequence[int]) -> int:
     """Weights and biases of a perceptron with these units per layer, inputs first."""
     return _num_weights(_layers(sizes)) + sum(sizes[1:])
+
+
+def _perceptron(sizes: Sequence[int]) -> Complexity:
+    """Of a top-down network with these units per layer."""
+    return Complexity(num_parameters(sizes), 2 * _num_weights(sizes))
+
+
+def _backprop(weights: int) -> Complexity:
+    """Of errors that go down through so many weights."""
+    return Complexity(weights, 4 * weights)
 
 
 def _num_weights(sizes: Sequence[int]) -> int:

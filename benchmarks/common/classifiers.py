@@ -6,7 +6,6 @@ validation images. Where a life takes minutes, with more than 10,000 images, the
 choose from.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,6 +24,8 @@ from meta.tuning import Split, Tuned, score, split_images, tune
 
 DATASETS = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "CIFAR-10": "CIFAR10"}
 """Our names of the paper's data sets."""
+EVOLVED = {"MNIST": "mnist-pgpe", "Fashion-MNIST": "fashion-pgpe", "CIFAR-10": "cifar10-pgpe"}
+"""The zoo's networks that were evolved on each, at 1,000 images and 20 updates."""
 FULL_TRAIN = {"MNIST": 60_000, "FashionMNIST": 60_000, "CIFAR10": 50_000}
 FILE = "classifiers"
 """Results file of all these tables: a cell that two of them show is computed once."""
@@ -104,8 +105,7 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
         settings["few_choices"] = True
     if method in zoo.names():
         # So that a cell is computed again when the network is another.
-        content = (zoo.FOLDER / f"{method}.safetensors").read_bytes()
-        settings["network"] = hashlib.sha256(content).hexdigest()[:12]
+        settings["network"] = zoo.digest(method)
     return Job(key, accuracy, settings)
 
 
@@ -337,13 +337,13 @@ def available(method: str) -> bool:
 
 
 def render(file: ResultsFile, blocks: Sequence[Block], quick: bool = False) -> str:
-    """The table in Markdown, with what made it."""
+    """The table in Markdown, with what made it; a cell of other settings is a dash."""
     parts, used = [], []
     for block in blocks:
         lines = []
         for row in block.rows:
             cells = [
-                file.cells.get(job(method, setting, quick).key) if method else None
+                found(file, method, setting, quick) if method else None
                 for column, setting in block.columns.items()
                 for method in [row.method(column)]
             ]
@@ -356,6 +356,12 @@ def render(file: ResultsFile, blocks: Sequence[Block], quick: bool = False) -> s
         "paper has."
     )
     return "\n\n".join([*parts, f"{note} Made by {makers(used)}."])
+
+
+def found(file: ResultsFile, method: str, setting: Setting, quick: bool = False) -> Cell | None:
+    """The cell of a method in a setting, if it has been computed and nothing has changed since."""
+    wanted = job(method, setting, quick)
+    return file.find(wanted.key, wanted.settings)
 
 
 def entry(cell: Cell | None, paper: str | None) -> str:

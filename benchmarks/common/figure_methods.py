@@ -5,57 +5,49 @@ the known ones with the inner optimiser that does best there too: the environmen
 top-down network keeps the optimiser that it was meta-trained with.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents import CreditPolicy, DFAPolicy
-from benchmarks.common.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from agents import CreditPolicy
+from benchmarks.common.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from credit_envs import CreditAssignVectorEnv
 from meta import zoo
-from meta.baselines import RULES, image_env, image_split, image_task, spaces
-from meta.recipes import RECIPES
+from meta.baselines import RULES, Rule, image_env, image_split, image_task
 from meta.report import tuning_lives
 from meta.tuning import tune
 
-TDCA, DIFFUSION = "TDCA", "TDCA, credit diffusion"
+TDCA, TAUGHT, DIFFUSION = "TDCA by PGPE", "TDCA by meta-gradients", "TDCA, credit diffusion"
 KAIMING, ZERO, DFA, DFA_AGAIN = "BP, Kaiming start", "BP, zero start", "DFA", "DFA, other feedback"
 
 NETWORKS: Mapping[str, Mapping[str, str]] = {
-    "MNIST": {TDCA: "mnist-pgpe", DIFFUSION: "mnist-groups"},
-    "FashionMNIST": {TDCA: "fashion-pgpe", DIFFUSION: "fashion-groups"},
-    "CIFAR10": {TDCA: "cifar10-pgpe", DIFFUSION: "cifar10-groups"},
-    "Digits": {TDCA: "digits-pgpe"},
+    "MNIST": {TDCA: "mnist-pgpe", TAUGHT: "mnist-mlp", DIFFUSION: "mnist-groups"},
+    "FashionMNIST": {TDCA: "fashion-pgpe", TAUGHT: "fashion-mlp"},
+    "CIFAR10": {TDCA: "cifar10-pgpe", TAUGHT: "cifar10-mlp"},
+    "Digits": {TDCA: "digits-pgpe", TAUGHT: "digits-mlp"},
 }
-"""The zoo's network, evolved as in the paper, for each data set and way of giving credit."""
+"""The zoo's networks for each data set: with a credit per neuron, evolved as in the paper or taught
+by meta-gradients, and with credits that diffuse from groups, by meta-gradients."""
 
 COLOURS: Mapping[str, str] = {
-    TDCA: RED,
-    DIFFUSION: ORANGE,
+    TDCA: ORANGE,
+    TAUGHT: RED,
+    DIFFUSION: PURPLE,
     KAIMING: BLUE,
     ZERO: SKY,
     DFA: GREEN,
-    DFA_AGAIN: PURPLE,
+    DFA_AGAIN: GREY,
 }
+"""In the order in which figures and tables show them."""
 
-_BASELINES = {KAIMING: "Kaiming BP", ZERO: "zero BP", DFA: "DFA"}
-# What of its meta-training a network keeps: the kind of bottom-up network, not the images.
-_KEPT = (
-    "architecture",
-    "credit",
-    "credit_groups",
-    "credit_scale",
-    "diffusion_sigma",
-    "hidden_sizes",
-    "max_grad_norm",
-    "optimizer",
-    "weight_decay",
-)
+_RULES: Mapping[str, Rule] = {
+    KAIMING: RULES["Kaiming BP"],
+    ZERO: RULES["zero BP"],
+    DFA: RULES["DFA"],
+    DFA_AGAIN: replace(RULES["DFA"], policy_kwargs={"seed": 1}),
+}
 _UPDATES = 20
 """In a life, unless a card says else: the environments' default."""
-
-_KEPT_BY_RULES = ("architecture", "hidden_sizes", "max_grad_norm", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -98,35 +90,30 @@ def top_down(name: str, data: str) -> Method:
         ValueError: it is not in the zoo.
     """
     env_id, network = environment_id(data), NETWORKS[data][name]
-    trained: Mapping[str, Any] = zoo.card(network)["meta_training"][env_id]
-    kwargs = {key: trained[key] for key in _KEPT if key in trained}
-    policy = zoo.load(network)
-    digest = hashlib.sha1(policy.beta.detach().numpy().tobytes()).hexdigest()[:12]
-    optimizer = kwargs.get("optimizer", "adam")
-    updates = trained.get("num_updates", _UPDATES)
-    return Method(name, env_id, policy, kwargs, (optimizer,), f"{network} {digest}", updates)
+    kwargs = zoo.network_kwargs(network, env_id)
+    policy, made_of = zoo.load(network), f"{network} {zoo.digest(network)}"
+    optimizers = (kwargs.get("optimizer", "adam"),)
+    updates = zoo.card(network)["meta_training"][env_id].get("num_updates", _UPDATES)
+    return Method(name, env_id, policy, kwargs, optimizers, made_of, updates)
 
 
 def rule(name: str, data: str) -> Method:
-    """A known rule on the kind of network that the data set's dense top-down network trains."""
-    env_id = environment_id(data)
-    dense = {**RECIPES[env_id].scored_kwargs}
-    if NETWORKS[data][TDCA] in zoo.names():
-        dense = dict(top_down(TDCA, data).env_kwargs)
-    kwargs = {key: dense[key] for key in _KEPT_BY_RULES if key in dense}
+    """A known rule on the networks that the data set's dense top-down network trains.
+
+    But for their initial weights, which are those that suit the rule.
+
+    Raises:
+        ValueError: that network is not in the zoo.
+    """
+    env_id, known = environment_id(data), _RULES[name]
+    kwargs = {**zoo.network_kwargs(NETWORKS[data][TDCA], env_id), "init": known.init}
     optimizers = tuple(dict.fromkeys((kwargs.get("optimizer", "adam"), "adam")))
-    policy: CreditPolicy
-    if name == DFA_AGAIN:
-        kwargs["init"] = RULES["DFA"].init
-        policy = DFAPolicy(*spaces(env_id, kwargs), seed=1)
-    else:
-        baseline = RULES[_BASELINES[name]]
-        kwargs["init"] = baseline.init
-        policy = baseline.policy_class(*spaces(env_id, kwargs))
-    return Method(name, env_id, policy, kwargs, optimizers, name)
+    return Method(name, env_id, known.policy(env_id, kwargs), kwargs, optimizers, name)
 
 
-def in_zoo(data: str, names: Iterable[str] = (TDCA, DIFFUSION)) -> tuple[list[str], list[str]]:
+def in_zoo(
+    data: str, names: Iterable[str] = (TDCA, TAUGHT, DIFFUSION)
+) -> tuple[list[str], list[str]]:
     """Which of these top-down networks there are for a data set, and the names of those missing."""
     wanted = {name: NETWORKS[data][name] for name in names if name in NETWORKS[data]}
     known = zoo.names()

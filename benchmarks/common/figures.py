@@ -187,6 +187,25 @@ def band(
     axes.fill_between(np.asarray(x), mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 
 
+def path(
+    axes: Any, *coordinates: ArrayLike, colour: str, label: str | None = None, **line: Any
+) -> None:
+    """A trajectory from a circle to a star.
+
+    Args:
+        axes: to draw on, of two or three dimensions.
+        coordinates: along the trajectory, for each dimension.
+        colour: of the line and the star.
+        label: for the legend.
+        line: how else the line looks.
+    """
+    points = np.stack([np.asarray(values) for values in coordinates])
+    axes.plot(*points, color=colour, label=label, zorder=3, **line)
+    axes.plot(*points[:, :1], "o", color="black", markersize=5, zorder=4)
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.7}
+    axes.plot(*points[:, -1:], "*", color=colour, markersize=12, zorder=5, **edge)
+
+
 def letter(axes: Axes, index: int, title: str) -> None:
     """A panel's title after its letter."""
     text = f"{chr(ord('a') + index)}   {title}"

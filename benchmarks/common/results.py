@@ -79,11 +79,18 @@ class ResultsFile:
             settings: all that the result depends on, as JSON.
             compute: gives the result, as JSON.
         """
-        if not self._has(key, settings):
+        if self.find(key, settings) is None:
             started = time.perf_counter()
             result = compute()
             self._keep(key, settings, result, time.perf_counter() - started)
         return dict(self.cells[key])
+
+    def find(self, key: str, settings: Mapping[str, Any]) -> Cell | None:
+        """The cell `key`, or None unless it is there with these settings."""
+        cell: Cell | None = self.cells.get(key)
+        if cell is None or cell["settings"] != json.loads(json.dumps(settings)):
+            return None
+        return cell
 
     def fill(self, jobs: Sequence[Job], workers: int | None = None) -> None:
         """Compute the cells that are missing, each kept as soon as it is there.
@@ -92,7 +99,7 @@ class ResultsFile:
             jobs: the cells, longest first.
             workers: processes; None: one per core.
         """
-        missing = [job for job in jobs if not self._has(job.key, job.settings)]
+        missing = [job for job in jobs if self.find(job.key, job.settings) is None]
         if not missing:
             return
         count = min(workers or os.cpu_count() or 1, len(missing))
@@ -110,10 +117,6 @@ class ResultsFile:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-
-    def _has(self, key: str, settings: Mapping[str, Any]) -> bool:
-        kept = self.cells.get(key)
-        return kept is not None and kept["settings"] == json.loads(json.dumps(settings))
 
     def _keep(
         self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any], seconds: float

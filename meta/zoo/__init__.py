@@ -5,6 +5,7 @@ meta-trained, with which seeds and versions, and what it scores. A new one is ma
 run: `python -m meta.zoo RUN NAME`.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -28,6 +29,18 @@ from meta.runs import Run
 
 FOLDER = Path(__file__).parent
 _NAME = re.compile(r"\w[\w-]*")
+_OF_THE_NETWORK = (
+    "architecture",
+    "credit",
+    "credit_groups",
+    "credit_scale",
+    "diffusion_sigma",
+    "hidden_sizes",
+    "init",
+    "max_grad_norm",
+    "optimizer",
+    "weight_decay",
+)
 _POLICIES: Mapping[str, type[TopDownPolicy]] = {
     policy.__name__: policy for policy in (SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy)
 }
@@ -51,6 +64,35 @@ def card(name: str) -> dict[str, Any]:
         )
     content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     return content
+
+
+def digest(name: str) -> str:
+    """What tells a network's parameters from others of its name, twelve hexadecimal digits.
+
+    Raises:
+        ValueError: there is no such network; the nearest name is suggested.
+    """
+    card(name)
+    return hashlib.sha256((FOLDER / f"{name}.safetensors").read_bytes()).hexdigest()[:12]
+
+
+def network_kwargs(name: str, env_id: str) -> dict[str, Any]:
+    """Environment arguments that make the bottom-up networks a network was meta-trained on.
+
+    What they are, how they start and how credits reach and move them; not the images, the number of
+    updates or the learning rate, which a top-down network may meet others of.
+
+    Args:
+        name: of the top-down network.
+        env_id: of an environment that it was meta-trained in.
+
+    Raises:
+        ValueError: there is no such network, or it was not meta-trained there.
+    """
+    trained = card(name)["meta_training"]
+    if env_id not in trained:
+        raise ValueError(f"{name} was not meta-trained in {env_id}, but in {', '.join(trained)}")
+    return {key: value for key, value in trained[env_id].items() if key in _OF_THE_NETWORK}
 
 
 def load(name: str) -> TopDownPolicy:

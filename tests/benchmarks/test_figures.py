@@ -1,14 +1,16 @@
 """The figures' own arithmetic: planes, angles, losses and curves; and that the commands run."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import figure_2, figure_s1, figure_s2, figure_s3, recovery
-from benchmarks.common.figure_methods import DFA, TDCA, ZERO, make, rule, top_down
+from benchmarks import credit_angles, figure_2, figure_s1, figure_s2, figure_s3, recovery
+from benchmarks.common.figure_methods import DFA, DIFFUSION, TDCA, ZERO, make, rule, top_down
 from benchmarks.common.figures import rounded
+from benchmarks.common.results import ResultsFile
 from benchmarks.figure_s3 import Plane, angle, displacement, first_direction, losses, weights
 from meta import climbing, zoo
 from meta.baselines import learn
@@ -100,12 +102,29 @@ def test_top_down_networks_leave_the_images_of_their_meta_training_behind():
     assert kwargs.get("optimizer") == trained.get("optimizer")
 
 
+def test_networks_start_as_they_did_in_meta_training():
+    """From zero weights groups of neurons collapse, which `mnist-groups` never met."""
+    assert top_down(DIFFUSION, "MNIST").env_kwargs["init"] == "kaiming"
+
+
 def test_agents_have_recovered_when_they_are_good_again():
     curve = np.full(1 + recovery.SWITCH_AFTER + recovery.EPISODES_AFTER, 200.0)
     curve[recovery.SWITCH_AFTER + 1 :] = 9.0
     assert recovery.episodes_to_recover(curve) == "> 12"
     curve[recovery.SWITCH_AFTER + 4 :] = 190.0
     assert recovery.episodes_to_recover(curve) == "4"
+
+
+def test_committed_figures_show_the_zoos_networks_as_they_are():
+    shown = set()
+    for figure in (figure_2, figure_s2, figure_s3, credit_angles):
+        for cell in ResultsFile(figure.NAME).cells.values():
+            settings = cell["settings"]
+            shown |= set(re.findall(r'"([\w-]+ [0-9a-f]{12})"', json.dumps(settings)))
+            if figure is credit_angles and "network" in settings:
+                shown.add(f"{settings['method']} {settings['network']}")
+    assert len(shown) >= 8
+    assert shown == {f"{name} {zoo.digest(name)}" for name, _ in map(str.split, shown)}
 
 
 COMMANDS = {

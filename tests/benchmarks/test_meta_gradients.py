@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from agents import BackpropPolicy, DFAPolicy
-from benchmarks import credit_angles, meta_gradient_table, outer_loops, page
+from benchmarks import credit_angles, outer_loops
 from benchmarks.common.results import ResultsFile
 from benchmarks.credit_angles import angles, updates_of
 
@@ -82,10 +82,3 @@ def test_when_a_loss_is_reached():
     cell = {"cpu_seconds": [0, 5, 9, 12], "validation_loss": [0.5, 0.4, 0.3, 0.35]}
     assert outer_loops.reached(cell, 0.35) == 9
     assert outer_loops.reached(cell, 0.2) is None
-
-
-def test_the_page_on_meta_gradients_names_every_command():
-    text = page.meta_gradients()
-    for module in (meta_gradient_table, *page.META_GRADIENTS.values()):
-        assert f"python -m benchmarks.{module.NAME}" in text
-    assert "saw\nlabelled images" in text

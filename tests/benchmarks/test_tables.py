@@ -1,6 +1,7 @@
 """Tables: cells are computed once, resume, and show what they hold."""
 
 import json
+import runpy
 import sys
 from functools import partial
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    meta_gradient_table,
     page,
     table_1,
     table_2,
@@ -15,13 +17,12 @@ from benchmarks import (
     table_s2,
     table_s3,
     table_s4,
-    table_s5,
-    table_s6,
 )
 from benchmarks.common import classifiers
 from benchmarks.common.classifiers import START, Block, Row, Setting, job, render
 from benchmarks.common.results import Job, ResultsFile, markdown, spread
 from benchmarks.common.transferred_network import asked_about
+from meta import zoo
 from meta.baselines import image_env
 
 TABLES = [table_1, table_2, table_s1, table_s2, table_s3]
@@ -111,12 +112,54 @@ def test_a_table_shows_its_cells_beside_the_papers(tmp_path):
     assert lines[3] == "| evolved | – | – |"
 
 
+def test_a_cell_of_other_settings_is_not_shown(tmp_path):
+    block = Block("", {"small": Setting("MNIST", 100, 20)}, [Row("taught", "mnist-mlp")])
+    file = ResultsFile("table", folder=tmp_path)
+    wanted = job("mnist-mlp", block.columns["small"])
+    assert wanted.settings["network"] == zoo.digest("mnist-mlp")
+    former = {**wanted.settings, "network": "0123456789ab"}
+    file.cell(wanted.key, former, lambda: {"train": [0.9], "test": [0.8]})
+    assert render(file, [block]).splitlines()[2] == "| taught | – |"
+    file.cell(wanted.key, wanted.settings, lambda: {"train": [0.7], "test": [0.6]})
+    assert render(file, [block]).splitlines()[2] == "| taught | 70.00 / 60.00 |"
+
+
 def test_all_images_and_the_same_credits_are_one_life():
     everything, some = Setting("MNIST", 60_000, 150), Setting("MNIST", 1000, 20)
     assert job(START, everything).settings["num_seeds"] == 1
     assert job("Kaiming BP", everything).settings["num_seeds"] == 3
     assert job(START, some).settings["num_seeds"] == 5
     assert Setting("CIFAR10", 60_000, 150).kwargs["num_samples"] == 50_000
+
+
+@pytest.mark.parametrize("table", [*TABLES, meta_gradient_table])
+def test_quick_tables_have_columns_of_the_smallest_size(table, monkeypatch):
+    calls = []
+    monkeypatch.setattr(classifiers, "main", lambda *args, quick: calls.append((args, quick)) or 0)
+    monkeypatch.delitem(sys.modules, table.__name__)
+    with pytest.raises(SystemExit):
+        runpy.run_module(table.__name__, run_name="__main__")
+    ((_, _, blocks), columns) = calls[0]
+    quick = [wanted for block in blocks for wanted in block.jobs(columns, quick=True)]
+    assert quick
+    assert {wanted.settings["env_kwargs"]["num_samples"] for wanted in quick} == {1000}
+
+
+def test_table_s4_takes_quick_as_every_table(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["table_s4", "--quick"])
+    table_s4.main()
+    assert "Credit groups" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", classifiers.DATASETS)
+def test_table_s3_has_the_papers_figures_beside_evolved_networks(name, tmp_path):
+    block = table_s3.block(name, 60_000, 150, paper=True)
+    start, evolved, *_ = block.rows
+    assert not start.paper
+    assert tuple(evolved.paper.values()) == table_s3.PAPER[name]
+    file = ResultsFile("table", folder=tmp_path)
+    shown = f"– *({table_s3.PAPER[name][1]})*"
+    assert shown in render(file, [block]).splitlines()[3]
 
 
 def test_table_s4_is_the_papers_but_for_one_figure():
@@ -173,8 +216,17 @@ def test_what_another_command_computed_anew_is_kept(tmp_path):
     assert ResultsFile("table", folder=tmp_path).cells["a"]["x"] == 2
 
 
-def test_the_page_names_every_command():
-    text = page.tdca()
-    for table in (*TABLES, table_s4, table_s5, table_s6):
-        assert f"python -m {table.__name__}" in text
-    assert "python -m benchmarks.deepagrel_table_1" in page.deep_agrel()
+@pytest.mark.parametrize("name", page.PAGES)
+def test_the_page_is_what_its_command_makes(name):
+    made = page.PAGES[name]()
+    assert made == (page.DOCS / f"{name}.md").read_text(), "run python -m benchmarks.page"
+
+
+def test_every_section_says_how_it_was_made():
+    """All but Table S4, where nothing is measured, and the tables of a cell each."""
+    for make in page.PAGES.values():
+        _, *sections = make().split("\n## ")
+        for section in sections:
+            assert "`python -m benchmarks." in section
+            if not section.startswith("Table S4"):
+                assert ", commit " in section or "; commit " in section

@@ -14,6 +14,7 @@ from benchmarks.traveller import (
     accuracy,
     known_job,
     network_job,
+    network_key,
     places,
     start_job,
     travelled_job,
@@ -54,13 +55,19 @@ def test_rows_of_a_networks_own_data_need_its_own_network():
 def test_the_table_shows_what_there_is_and_pools_outer_loop_seeds(tmp_path):
     file, known = (ResultsFile(name, folder=tmp_path) for name in ("a", "b"))
     (place,) = places(["1,000 / 20"], ["Digits"]).values()
-    first, second = (
-        travelled_job("left out", place, seed, [0.0], quick=False).key for seed in SEEDS[:2]
-    )
-    file.cell(first, {}, lambda: {"train": [1.0], "test": [0.8]})
-    file.cell(second, {}, lambda: {"train": [0.9], "test": [0.6]})
+    for seed, train, test in ((SEEDS[0], 1.0, 0.8), (SEEDS[1], 0.9, 0.6)):
+        beta = [seed + 0.5]
+        file.cell(network_key("Digits", seed), {}, lambda beta=beta: {"beta": beta})
+        job = travelled_job("left out", place, seed, beta, quick=False)
+        result = {"train": [train], "test": [test]}
+        file.cell(job.key, job.settings, lambda result=result: result)
     lines = traveller.render(file, known).splitlines()
     assert lines[2] == (
         "| Digits, traveller, meta-trained on the others | 95.00 ± 7.07 / 70.00 ± 14.14 | – | – |"
     )
     assert lines[3] == ""
+
+    # A network meta-trained anew: what the former one scored is not its score.
+    file.cell(network_key("Digits", SEEDS[1]), {"other": 1}, lambda: {"beta": [7.0]})
+    line = traveller.render(file, known).splitlines()[2]
+    assert line == "| Digits, traveller, meta-trained on the others | 100.00 / 80.00 | – | – |"

@@ -1,15 +1,21 @@
 """Table S4 of TDCA, number by number, and the figure of it that does not add up."""
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from agents import TDCAPolicy
 from agents.networks import TopDownMLP
 from credit_envs.complexity import (
+    Complexity,
     CreditForm,
     backprop_complexity,
+    backprop_complexity_of,
     num_parameters,
     top_down_complexity,
+    top_down_complexity_of,
     top_down_sizes,
 )
 
@@ -92,6 +98,69 @@ def test_counts_are_those_of_real_networks(credit: CreditForm) -> None:
 
     weight = torch.zeros(5, 6)
     assert cost.flops == 2 * (weight.numel() + 5 * layers[-1])
+
+
+MLP = {"hidden_sizes": (100,)}
+CNN = {"architecture": "cnn", "hidden_sizes": (16, 100, 100)}
+RESIDUAL = {"architecture": "residual", "hidden_sizes": (100, 100, 100)}
+
+
+def of_mnists_shape(**settings):
+    images, labels = np.zeros((12, 28, 28), np.uint8), np.arange(12) % 10
+    data = (images, labels, images, labels)
+    return gymnasium.make_vec(
+        "CreditAssign-Images-v0", num_envs=1, data=data, num_samples=10, **settings
+    )
+
+
+@pytest.mark.parametrize("credit", ["neurons", "groups", "parameters"])
+@pytest.mark.parametrize("network", [MLP, CNN, RESIDUAL], ids=["mlp", "cnn", "residual"])
+def test_an_environments_top_down_network_is_the_policys(network, credit: CreditForm) -> None:
+    env = of_mnists_shape(credit=credit, **network)
+    policy = TDCAPolicy(env.single_observation_space, env.single_action_space, hidden_sizes=(7, 5))
+    found = top_down_complexity_of(env, (7, 5))
+    assert found.parameters == policy.beta.numel()
+    biases = 7 + 5 + env.single_action_space.shape[-1]
+    assert found.flops == 2 * (policy.beta.numel() - biases)
+
+
+@pytest.mark.parametrize(
+    ("network", "groups", "parameters"),
+    [(MLP, 20, 79_510), (CNN, 46, 242_026), (RESIDUAL, 40, 119_910)],
+    ids=["mlp", "cnn", "residual"],
+)
+def test_credits_of_an_environments_networks(network, groups: int, parameters: int) -> None:
+    """Of each form so many, and as many FLOPs and parameters: 30·(20 + 30 + k) + 60 + k."""
+    for credit, inputs, credits in (
+        ("groups", 20, groups),
+        ("parameters", parameters, parameters),
+    ):
+        found = top_down_complexity_of(of_mnists_shape(credit=credit, **network))
+        assert found.flops == 60 * (inputs + 30 + credits)
+        assert found.parameters == found.flops // 2 + 60 + credits
+
+
+@pytest.mark.parametrize("credit", ["neurons", "groups", "parameters"])
+def test_perceptrons_are_counted_alike_by_sizes_and_by_environment(credit: CreditForm) -> None:
+    env = of_mnists_shape(credit=credit, **MLP)
+    assert top_down_complexity_of(env) == top_down_complexity(MNIST, credit)
+    assert backprop_complexity_of(env) == backprop_complexity(MNIST)
+
+
+@pytest.mark.parametrize(
+    ("network", "weights"),
+    [(CNN, 16 * 144 * 100 + 100 * 100 + 100 * 10), (RESIDUAL, 4 * 100 * 100 + 100 * 10)],
+    ids=["cnn", "residual"],
+)
+def test_backpropagation_goes_through_all_layers_but_the_first(network, weights: int) -> None:
+    assert backprop_complexity_of(of_mnists_shape(**network)) == Complexity(weights, 4 * weights)
+
+
+def test_what_is_no_network_has_no_backpropagation() -> None:
+    env = gymnasium.make_vec("CreditAssign-Gaussian-v0", num_envs=1)
+    assert top_down_complexity_of(env, (16,)).parameters == 2 * 16 + 16 + 16 * 2 + 2
+    with pytest.raises(ValueError, match="such as CreditAssign-MNIST-v0, and not for Gaussian"):
+        backprop_complexity_of(env)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Networks of the zoo: each still scores what its card says."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -76,14 +78,36 @@ def test_images_are_learned_as_the_card_says(name, env_id):
         there = "nothing"
     if there != results["dataset"]:
         pytest.skip(f"needs {results['dataset']}: set CREDIT_ENVS_DATA")
-    network = ("optimizer", "architecture", "hidden_sizes", "init", "credit", "credit_groups")
-    kwargs = {name: trained[name] for name in network if name in trained}
+    kwargs = zoo.network_kwargs(name, env_id)
     fresh = (trained["train_range"][1], 1.0)
     tuned = Tuned(row["learning_rate"], row.get("weight_decay", 0.0))
     seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
     now = score("TDCA", load(name), env_id, kwargs, fresh, tuned, seeds)
     # Processors differ in the last bits, and training amplifies them.
     assert now.test.mean() == pytest.approx(np.mean(row["test_accuracy"]), abs=0.01)
+
+
+def test_a_card_tells_networks_from_their_images():
+    assert zoo.network_kwargs("mnist-groups", "CreditAssign-MNIST-v0") == {
+        "credit": "groups",
+        "credit_groups": 10,
+        "init": "kaiming",
+    }
+    assert zoo.network_kwargs("mnist-pgpe", "CreditAssign-MNIST-v0") == {"optimizer": "adam"}
+    with pytest.raises(ValueError, match="not meta-trained in CreditAssign-Digits-v0, but in Cr"):
+        zoo.network_kwargs("mnist-pgpe", "CreditAssign-Digits-v0")
+
+
+def test_a_network_of_other_parameters_has_another_digest(tmp_path, monkeypatch):
+    for name in ("gaussian", "multi-gaussian"):
+        for end in ("json", "safetensors"):
+            shutil.copy(zoo.FOLDER / f"{name}.{end}", tmp_path)
+    shutil.copy(tmp_path / "gaussian.safetensors", tmp_path / "again.safetensors")
+    shutil.copy(tmp_path / "multi-gaussian.json", tmp_path / "again.json")
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    assert zoo.digest("again") == zoo.digest("gaussian") != zoo.digest("multi-gaussian")
+    with pytest.raises(ValueError, match="did you mean 'gaussian'"):
+        zoo.digest("gausian")
 
 
 def test_unknown_names_suggest_the_nearest():
