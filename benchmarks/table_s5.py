@@ -18,6 +18,11 @@ so that it does in the reversed tasks as in the plain ones, and is scored there.
 A top-down network has met its task before, as no learner has: the steps of meta-training, if all
 episodes last as long as they may, stand beside it. For the paper, whose agents have 200 episodes,
 "policy gradient" is named where ours is PPO; its pendulum is v0, whose starts it does not say.
+
+The walkers of the table were meta-trained for three to four minutes. The zoo's `bipedal-walker`, of
+one seed and 500 generations at half the rate (43 minutes of one core), gets to −0.3 (lives differ
+by ± 41; constant credits 18.1 ± 5): it stands and shuffles, and does not walk. Its episodes are of
+400 steps, where the paper's 288 takes three times as many.
 """
 
 import sys

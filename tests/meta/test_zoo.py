@@ -37,9 +37,15 @@ LEARNED = {
     "CreditAssign-ReversedCartPole-v0": 195,
     "CreditAssign-Pendulum-v0": -170,
     "CreditAssign-ReversedPendulum-v0": -500,
+    "CreditAssign-BipedalWalker-v0": -20,
     "CreditAssign-MetaWorld-v0": 400,
 }
 """Mean returns that agents have at least once they have learned."""
+
+
+def test_every_environment_of_control_has_a_network():
+    described = {zoo.card(name)["results"]["config"]["env"] for name in networks(CONTROL)}
+    assert described == set(CONTROL)
 
 
 @pytest.mark.parametrize("name", networks(CONTROL))
