@@ -21,8 +21,7 @@ episodes last as long as they may, stand beside it. For the paper, whose agents 
 
 The walkers of the table were meta-trained for three to four minutes. The zoo's `bipedal-walker`, of
 one seed and 500 generations at half the rate (43 minutes of one core), gets to −0.3 (lives differ
-by ± 41; constant credits 18.1 ± 5): it stands and shuffles, and does not walk. Its episodes are of
-400 steps, where the paper's 288 takes three times as many.
+by ± 41; constant credits 18.1 ± 5), which is no walk.
 """
 
 import sys
