@@ -79,6 +79,10 @@ class MetaGradient(OuterLoop):
             tames gradients at the price of a bias.
         recompute: recompute each update when differentiating it. It saves memory in long lives
             with many samples, and costs half as much time again.
+        last_updates: differentiate the last so many updates of a life alone (truncated
+            backpropagation), so that memory and most of the time do not grow with its length.
+            Gradients are then biased: credits count for what they do in this window, not for
+            where they lead later. None: all.
         chunk_size: lives differentiated at once; more fill a GPU.
         seed: of everything drawn; None draws one.
         device: where the networks live.
@@ -116,6 +120,7 @@ class MetaGradient(OuterLoop):
         calibrated_loss: bool = False,
         smoothing: float = 1e-8,
         recompute: bool = False,
+        last_updates: int | None = None,
         chunk_size: int = 1,
         seed: int | None = None,
         device: torch.device | str = "cpu",
@@ -139,6 +144,8 @@ class MetaGradient(OuterLoop):
         ):
             require_one_of(name, choice, (True, False))
         require_positive("smoothing", smoothing)
+        if last_updates is not None:
+            require_at_least("last_updates", last_updates, 1)
         require_at_least("chunk_size", chunk_size, 1)
         super().__init__(
             policy,
@@ -165,6 +172,7 @@ class MetaGradient(OuterLoop):
         self.calibrated_loss = calibrated_loss
         self.smoothing = smoothing
         self.recompute = recompute
+        self.last_updates = last_updates
         self.chunk_size = chunk_size
         if _init_setup_model:
             self._setup_model()
@@ -210,6 +218,7 @@ class MetaGradient(OuterLoop):
             env.num_updates,
             env.credit_scale,
             recompute=self.recompute,
+            last_updates=self.last_updates,
             smoothing=self.smoothing,
             calibrated=self.calibrated_loss,
         )
@@ -253,6 +262,11 @@ class MetaGradient(OuterLoop):
         losses = torch.cat([losses for losses, _ in chunks])
         gradients = torch.cat([gradients for _, gradients in chunks])
         norms = gradients.norm(dim=1)
+        if not norms.isfinite().any():
+            raise FloatingPointError(
+                f"all {len(norms)} lives of generation {self.generation + 1} diverged; lower the "
+                "environment's learning_rate"
+            )
         gradient = self._clipped(gradients, norms).mean(0)
         self.policy.beta.grad, self.log_rate_factor.grad = gradient[:-1], gradient[-1]
         self.optimizer.step()
