@@ -71,6 +71,9 @@ class MetaGradient(OuterLoop):
             is drawn anew for every life (for all of a chunk alike), uniformly on a scale of
             logarithms, from this fraction of it on. Timesteps count the environment's updates
             whatever the life has.
+        lengthen_over: a curriculum: over so many generations the largest life grows, evenly on
+            that scale, from the `shortest` to the whole one. Early generations are then cheap, and
+            their gradients well-behaved. None: whole ones from the beginning.
         relative_loss: take the gradient of log L in place of L, so that where losses are large,
             one environment does not drown the others.
         calibrated_loss: take every loss at the temperature of the outputs that is best for it:
@@ -116,6 +119,7 @@ class MetaGradient(OuterLoop):
         learn_rate: bool = False,
         jitter: float = 0.03,
         shortest: float = 1.0,
+        lengthen_over: int | None = None,
         relative_loss: bool = False,
         calibrated_loss: bool = False,
         smoothing: float = 1e-8,
@@ -136,6 +140,13 @@ class MetaGradient(OuterLoop):
         require_not_negative("jitter", jitter)
         require_unit("shortest", shortest)
         require_positive("shortest", shortest)
+        if lengthen_over is not None:
+            require_at_least("lengthen_over", lengthen_over, 1)
+            if shortest == 1.0:
+                raise ValueError(
+                    f"lengthen_over={lengthen_over} has nothing to grow from: give a shortest "
+                    "below 1.0"
+                )
         for name, choice in (
             ("learn_rate", learn_rate),
             ("relative_loss", relative_loss),
@@ -168,6 +179,7 @@ class MetaGradient(OuterLoop):
         self.learn_rate = learn_rate
         self.jitter = jitter
         self.shortest = shortest
+        self.lengthen_over = lengthen_over
         self.relative_loss = relative_loss
         self.calibrated_loss = calibrated_loss
         self.smoothing = smoothing
@@ -298,9 +310,18 @@ class MetaGradient(OuterLoop):
         unroll = self._unrolls[place]
         most = np.array([unroll.num_samples, unroll.num_updates])
         # Other ones in every environment, although the lives have the same seeds.
-        fractions = self.shortest ** np.random.default_rng([seed, place]).random(2)
+        drawn = np.random.default_rng([seed, place]).random(2)
+        fractions = self._longest * (self.shortest / self._longest) ** drawn
         samples, updates = np.maximum(np.round(most * fractions), 1).astype(int)
         return int(samples), int(updates)
+
+    @property
+    def _longest(self) -> float:
+        """Fraction of the whole life that the largest one has in this generation."""
+        if self.lengthen_over is None:
+            return 1.0
+        progress = min(self.generation / self.lengthen_over, 1.0)
+        return float(self.shortest ** (1 - progress))
 
     def _clipped(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Gradients `(L, d + 1)` scaled down; those of lives that diverged are 0."""

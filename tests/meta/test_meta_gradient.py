@@ -110,6 +110,18 @@ def test_several_environments():
         MetaGradient("TDCAPolicy", [DIGITS, DIGITS], [INNER, {**INNER, "hidden_sizes": (9,)}])
 
 
+def test_lives_that_grow():
+    model = small({"num_updates": 50}, shortest=0.1, lengthen_over=20)
+    for generation, most in ((0, 5), (10, 16), (20, 50), (99, 50)):
+        model.generation = generation
+        updates = [model._sizes(0, seed)[1] for seed in range(300)]
+        assert min(updates) == 5
+        assert max(updates) == pytest.approx(most, abs=1)
+    assert model._sizes(0, 7) == small({"num_updates": 50}, shortest=0.1)._sizes(0, 7)
+    with pytest.raises(ValueError, match="nothing to grow from: give a shortest below"):
+        small(lengthen_over=5)
+
+
 def test_the_gradient_of_the_relative_loss_is_that_of_its_logarithm():
     plain, relative = (
         generations(small(lives=1, max_grad_norm=1e6, relative_loss=log), 1)
@@ -249,6 +261,7 @@ def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
         ({"smoothing": 0.0}, "smoothing"),
         ({"chunk_size": 0}, "chunk_size"),
         ({"last_updates": 0}, "last_updates"),
+        ({"lengthen_over": 0}, "lengthen_over"),
         ({"relative_loss": "no"}, "relative_loss='no' is not one of True, False"),
         ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
         ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),
