@@ -92,7 +92,8 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
     recipe = outer.recipes[environments(run)[0]]
     given: dict[str, Any] = {}
     if outer.shares_work:
-        given = {"n_workers": number_of_workers(arguments, recipe), "ray": arguments.ray}
+        workers = number_of_workers(arguments, recipe, run.config["device"])
+        given = {"n_workers": workers, "ray": arguments.ray}
     make = load_model if run.checkpoint.exists() else make_model
     model = make(run, outer, recipe, given)
     total = total_timesteps(run, recipe, model)
@@ -121,11 +122,13 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def number_of_workers(arguments: argparse.Namespace, recipe: Recipe) -> int:
+def number_of_workers(arguments: argparse.Namespace, recipe: Recipe, device: str) -> int:
     """As asked for, or as pays; on Ray 0 is all that the cluster has."""
     if arguments.workers is not None or arguments.ray is not None:
         return arguments.workers or 0
-    return os.cpu_count() or 1 if recipe.all_cores else 0
+    # On a GPU the whole population is one chunk.
+    pays = recipe.all_cores and torch.device(device).type == "cpu"
+    return os.cpu_count() or 1 if pays else 0
 
 
 def make_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any]) -> OuterLoop:

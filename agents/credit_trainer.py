@@ -38,6 +38,16 @@ _ERRORS: Mapping[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tensor
 }
 """Local errors c ⊙ f′(a) of a layer's neurons, in one pass each."""
 
+_FOLLOWING = (
+    "torch.nn.modules.dropout",
+    "torch.nn.modules.flatten",
+    "torch.nn.modules.padding",
+    "torch.nn.modules.pixelshuffle",
+    "torch.nn.modules.pooling",
+    "torch.nn.modules.upsampling",
+)
+"""Where the modules live that may stand between layers: they only pass activities on."""
+
 
 @dataclass
 class _Stage:
@@ -120,6 +130,7 @@ class CreditTrainer:
             _check_perceptron(self._stages[:-1], num_updates)
         else:
             _check_policy(policy, self._sizes)
+        _check_devices(model, policy)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = (
             torch.optim.Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
@@ -284,16 +295,12 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
             f"the model is a {type(model).__name__}; credits are for a torch.nn.Sequential, whose "
             "layers come one after the other"
         )
+    known = ", ".join(known.__name__ for known in _ERRORS)
     first: list[nn.Module] = []
     stages: list[_Stage] = []
     for module in _flat(model):
         if isinstance(module, nn.Linear | nn.Conv2d):
             _check_layer(module)
-            if module.weight.dtype == torch.float16:
-                raise ValueError(
-                    f"{module} is in float16, in which gradients overflow; make it float32 or "
-                    "bfloat16"
-                )
             if any(module is stage.layer for stage in stages):
                 raise ValueError(f"{module} stands in the model twice; give each place its own")
             stages.append(_Stage(module))
@@ -309,11 +316,20 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
             stages[-1].activation = module
         elif type(module) in _ERRORS:
             raise ValueError(f"{module} must come directly after its layer, before pooling")
-        elif _is_activation(module):
-            known = ", ".join(known.__name__ for known in _ERRORS)
-            raise ValueError(f"the derivative of {module} is not known here; use {known}")
-        else:
+        elif type(module).__module__ in _FOLLOWING or _is_softmax(module):
             stages[-1].then.append(module)
+        else:
+            raise ValueError(
+                f"{module} may be an activation function, whose derivative is not known here; use "
+                f"{known}, or modules of PyTorch's that pass activities on, such as Flatten, "
+                "pooling and Dropout"
+            )
+    _check_end(stages)
+    return first, stages
+
+
+def _check_end(stages: list[_Stage]) -> None:
+    """Whether the model ends with the outputs of classes, and has no softmax before."""
     if not stages:
         raise ValueError("the model has no Linear or Conv2d layer to train")
     last = stages[-1]
@@ -331,13 +347,14 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
             "the model has one output, so that there is nothing to tell apart; end it "
             "with an output for each class, two for a yes or no"
         )
-    return first, stages
+    for module in (module for stage in stages for module in stage.then):
+        if _is_softmax(module):
+            raise ValueError(f"{module} stands in the middle of the model; leave it out")
 
 
-def _is_activation(module: nn.Module) -> bool:
-    """Whether its derivative would be needed; a softmax at the end has a message of its own."""
-    is_softmax = isinstance(module, nn.Softmax | nn.LogSoftmax)
-    return type(module).__module__ == "torch.nn.modules.activation" and not is_softmax
+def _is_softmax(module: nn.Module) -> bool:
+    """At the end of a model it has a message of its own."""
+    return isinstance(module, nn.Softmax | nn.LogSoftmax)
 
 
 def _flat(model: nn.Sequential) -> list[nn.Module]:
@@ -350,6 +367,17 @@ def _flat(model: nn.Sequential) -> list[nn.Module]:
 
 
 def _check_layer(layer: _Layer) -> None:
+    if isinstance(layer.weight, nn.UninitializedParameter):
+        raise ValueError(f"{layer} does not know its inputs yet; show the model a batch before")
+    if type(layer.weight) is not nn.Parameter:
+        raise ValueError(
+            f"the weights of {layer} are made from other parameters, as by weight_norm, which no "
+            "credit is for; use a plain layer"
+        )
+    if layer.weight.dtype == torch.float16:
+        raise ValueError(
+            f"{layer} is in float16, in which gradients overflow; make it float32 or bfloat16"
+        )
     if isinstance(layer, nn.Linear):
         return
     if isinstance(layer.padding, str):
@@ -383,6 +411,14 @@ def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
             f"one), and the model has {sum(hidden)} ({' + '.join(map(str, hidden)) or 'none'}); "
             "change the hidden layers, or take a policy that was evolved for as many"
         )
+
+
+def _check_devices(model: nn.Sequential, policy: CreditPolicy) -> None:
+    """Whether model and policy are in one place."""
+    devices = {tensor.device for tensor in [*model.parameters(), *policy.parameters()]}
+    if len(devices) > 1:
+        named = " and ".join(sorted(map(str, devices)))
+        raise ValueError(f"model and policy lie on {named}; bring all to one device with .to(…)")
 
 
 def _check_perceptron(hidden: list[_Stage], num_updates: int | None) -> None:

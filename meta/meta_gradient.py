@@ -71,6 +71,9 @@ class MetaGradient(OuterLoop):
             is drawn anew for every life (for all of a chunk alike), uniformly on a scale of
             logarithms, from this fraction of it on. Timesteps count the environment's updates
             whatever the life has.
+        lengthen_over: a curriculum: over so many generations the largest life grows, evenly on
+            that scale, from the `shortest` to the whole one. Early generations are then cheap, and
+            their gradients well-behaved. None: whole ones from the beginning.
         relative_loss: take the gradient of log L in place of L, so that where losses are large,
             one environment does not drown the others.
         calibrated_loss: take every loss at the temperature of the outputs that is best for it:
@@ -79,6 +82,10 @@ class MetaGradient(OuterLoop):
             tames gradients at the price of a bias.
         recompute: recompute each update when differentiating it. It saves memory in long lives
             with many samples, and costs half as much time again.
+        last_updates: differentiate the last so many updates of a life alone (truncated
+            backpropagation), so that memory and most of the time do not grow with its length.
+            Gradients are then biased: credits count for what they do in this window, not for
+            where they lead later. None: all.
         chunk_size: lives differentiated at once; more fill a GPU.
         seed: of everything drawn; None draws one.
         device: where the networks live.
@@ -112,10 +119,12 @@ class MetaGradient(OuterLoop):
         learn_rate: bool = False,
         jitter: float = 0.03,
         shortest: float = 1.0,
+        lengthen_over: int | None = None,
         relative_loss: bool = False,
         calibrated_loss: bool = False,
         smoothing: float = 1e-8,
         recompute: bool = False,
+        last_updates: int | None = None,
         chunk_size: int = 1,
         seed: int | None = None,
         device: torch.device | str = "cpu",
@@ -131,6 +140,13 @@ class MetaGradient(OuterLoop):
         require_not_negative("jitter", jitter)
         require_unit("shortest", shortest)
         require_positive("shortest", shortest)
+        if lengthen_over is not None:
+            require_at_least("lengthen_over", lengthen_over, 1)
+            if shortest == 1.0:
+                raise ValueError(
+                    f"lengthen_over={lengthen_over} has nothing to grow from: give a shortest "
+                    "below 1.0"
+                )
         for name, choice in (
             ("learn_rate", learn_rate),
             ("relative_loss", relative_loss),
@@ -139,6 +155,8 @@ class MetaGradient(OuterLoop):
         ):
             require_one_of(name, choice, (True, False))
         require_positive("smoothing", smoothing)
+        if last_updates is not None:
+            require_at_least("last_updates", last_updates, 1)
         require_at_least("chunk_size", chunk_size, 1)
         super().__init__(
             policy,
@@ -161,10 +179,12 @@ class MetaGradient(OuterLoop):
         self.learn_rate = learn_rate
         self.jitter = jitter
         self.shortest = shortest
+        self.lengthen_over = lengthen_over
         self.relative_loss = relative_loss
         self.calibrated_loss = calibrated_loss
         self.smoothing = smoothing
         self.recompute = recompute
+        self.last_updates = last_updates
         self.chunk_size = chunk_size
         if _init_setup_model:
             self._setup_model()
@@ -210,6 +230,7 @@ class MetaGradient(OuterLoop):
             env.num_updates,
             env.credit_scale,
             recompute=self.recompute,
+            last_updates=self.last_updates,
             smoothing=self.smoothing,
             calibrated=self.calibrated_loss,
         )
@@ -253,6 +274,11 @@ class MetaGradient(OuterLoop):
         losses = torch.cat([losses for losses, _ in chunks])
         gradients = torch.cat([gradients for _, gradients in chunks])
         norms = gradients.norm(dim=1)
+        if not norms.isfinite().any():
+            raise FloatingPointError(
+                f"all {len(norms)} lives of generation {self.generation + 1} diverged; lower the "
+                "environment's learning_rate"
+            )
         gradient = self._clipped(gradients, norms).mean(0)
         self.policy.beta.grad, self.log_rate_factor.grad = gradient[:-1], gradient[-1]
         self.optimizer.step()
@@ -284,9 +310,18 @@ class MetaGradient(OuterLoop):
         unroll = self._unrolls[place]
         most = np.array([unroll.num_samples, unroll.num_updates])
         # Other ones in every environment, although the lives have the same seeds.
-        fractions = self.shortest ** np.random.default_rng([seed, place]).random(2)
+        drawn = np.random.default_rng([seed, place]).random(2)
+        fractions = self._longest * (self.shortest / self._longest) ** drawn
         samples, updates = np.maximum(np.round(most * fractions), 1).astype(int)
         return int(samples), int(updates)
+
+    @property
+    def _longest(self) -> float:
+        """Fraction of the whole life that the largest one has in this generation."""
+        if self.lengthen_over is None:
+            return 1.0
+        progress = min(self.generation / self.lengthen_over, 1.0)
+        return float(self.shortest ** (1 - progress))
 
     def _clipped(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Gradients `(L, d + 1)` scaled down; those of lives that diverged are 0."""

@@ -107,8 +107,19 @@ class OuterLoop(Resumable):
 
     @property
     def meta_training(self) -> dict[str, Mapping[str, Any]]:
-        """Keyword arguments with which networks were trained, by environment id."""
-        return dict(zip(self.env_ids, self.env_kwargs, strict=True))
+        """Keyword arguments with which networks were trained, by environment id.
+
+        Raises:
+            ValueError: an id was given twice, with other arguments each time.
+        """
+        trained = dict(zip(self.env_ids, self.env_kwargs, strict=True))
+        for env_id, kwargs in zip(self.env_ids, self.env_kwargs, strict=True):
+            if kwargs != trained[env_id]:
+                raise ValueError(
+                    f"{env_id} was met with {kwargs} and with {trained[env_id]}, so that no single "
+                    "arguments are those of meta-training; read env_ids and env_kwargs"
+                )
+        return trained
 
     # ------------------------------------------------------------------ learning
 

@@ -199,6 +199,11 @@ class PGPE(OuterLoop):
             device=device,
             seed=seed,
         )
+        if (n_workers or ray) and self.device.type != "cpu":
+            raise ValueError(
+                f"workers are processors, and device={str(device)!r} is none: leave out n_workers "
+                'and ray, or take device="cpu"'
+            )
         self.population_size = population_size
         self.task_fitness: TaskFitness = task_fitness
         self.worst_lives = worst_lives

@@ -41,7 +41,8 @@ class Unroll:
     Andrychowicz et al., "Learning to learn by gradient descent by gradient descent", 2016).
 
     Memory grows with the number of updates, by all that an update computes, or with
-    `recompute=True` by weights and moments alone; activities are then computed twice.
+    `recompute=True` by weights and moments alone; activities are then computed twice. With
+    `last_updates` it does not grow with their number at all.
 
     Args:
         task: a classification task of perceptrons or convolutional networks with a credit for each
@@ -50,6 +51,7 @@ class Unroll:
         num_updates: M.
         credit_scale: credits are actions times this.
         recompute: recompute each update when differentiating it (gradient checkpointing).
+        last_updates: differentiate so many at the end of a life alone; None: all.
         smoothing: see `_Adam`.
         calibrated: take the final loss at the temperature of the outputs that is best for it.
 
@@ -67,6 +69,7 @@ class Unroll:
         credit_scale: float,
         *,
         recompute: bool = False,
+        last_updates: int | None = None,
         smoothing: float = 1e-8,
         calibrated: bool = False,
     ) -> None:
@@ -77,6 +80,7 @@ class Unroll:
         self.learning_rate = task.settings.learning_rate
         self._credit_scale = credit_scale
         self._recompute = recompute
+        self._last_updates = last_updates
         self._smoothing = smoothing
         self._calibrated = calibrated
         self._num_layers = len(task.network.weights)
@@ -111,7 +115,10 @@ class Unroll:
         state = weights + [torch.zeros_like(weight) for weight in weights * count]
         for number in range(1, num_updates + 1):
             given = (inputs, labels, number, num_updates, beta, learning_rate, state)
-            if self._recompute:
+            if self._last_updates and number <= num_updates - self._last_updates:
+                with torch.no_grad():
+                    state = self._update(*given)
+            elif self._recompute:
                 state = checkpoint(self._update, *given, use_reentrant=False)
             else:
                 state = self._update(*given)

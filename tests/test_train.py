@@ -1,5 +1,6 @@
 """The command line: what it prints, keeps, refuses and resumes."""
 
+import argparse
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from meta import MetaGradient, zoo
 from meta.baselines import RULES
 from meta.evaluation import evaluate
 from meta.pgpe import PGPE
-from meta.recipes import SHARED_RECIPES
+from meta.recipes import RECIPES, SHARED_RECIPES
 
 ROOT = Path(train.__file__).parent
 DIGITS = "CreditAssign-Digits-v0"
@@ -545,6 +546,13 @@ def test_ctrl_c_stops_after_a_checkpoint(workers, tmp_path):
     assert f"--resume {folder}" in error
     assert "Traceback" not in error
     assert PGPE.load(folder / "model.zip").generation > 0
+
+
+@pytest.mark.parametrize(("device", "workers"), [("cpu", os.cpu_count()), ("cuda", 0)])
+def test_a_gpu_takes_the_whole_population_itself(device, workers):
+    arguments = argparse.Namespace(workers=None, ray=None)
+    recipe = RECIPES["CreditAssign-MNIST-v0"]
+    assert train.number_of_workers(arguments, recipe, device) == workers
 
 
 def test_ctrl_c_while_workers_start_is_no_traceback(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from agents import BackpropPolicy, CreditTrainer, DFAPolicy, NetworkState, TDCAPolicy, TDCARNNPolicy
 from agents.credit_trainer import _ERRORS
@@ -254,6 +255,17 @@ def test_rules_that_need_no_weights_serve_too() -> None:
 # ---------------------------------------------------------------------- misuse
 
 
+class MyTanh(nn.Tanh):
+    """An activation function of one's own, by inheritance."""
+
+
+class MySine(nn.Module):
+    """An activation function of one's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -261,7 +273,15 @@ def test_rules_that_need_no_weights_serve_too() -> None:
         (nn.Sequential(nn.Flatten()), "no Linear or Conv2d"),
         (nn.Sequential(L(4, 6), nn.BatchNorm1d(6), L(6, 3)), "BatchNorm1d.*no credit is for"),
         (nn.Sequential(L(4, 6), nn.PReLU(), L(6, 3)), "PReLU.*parameters"),
-        (nn.Sequential(L(4, 6), nn.Softsign(), L(6, 3)), "derivative of Softsign.*use Tanh"),
+        (nn.Sequential(L(4, 6), nn.Softsign(), L(6, 3)), "Softsign.*derivative.*use Tanh"),
+        (nn.Sequential(L(4, 6), MyTanh(), L(6, 3)), "MyTanh.*derivative.*use Tanh"),
+        (nn.Sequential(L(4, 6), T(), MySine(), L(6, 3)), "MySine.*derivative.*use Tanh"),
+        (nn.Sequential(L(4, 6), nn.Softmax(1), L(6, 3)), "in the middle of the model"),
+        (nn.Sequential(weight_norm(L(4, 6)), T(), L(6, 3)), "made from other parameters"),
+        (nn.Sequential(nn.utils.weight_norm(L(4, 6)), T(), L(6, 3)), "made from other param"),
+        (nn.Sequential(nn.utils.spectral_norm(L(4, 6)), T(), L(6, 3)), "made from other param"),
+        (nn.Sequential(nn.LazyLinear(6), T(), L(6, 3)), "does not know its inputs yet"),
+        (nn.Sequential(L(4, 6), T(), L(6, 3)).to("meta"), "lie on cpu and meta"),
         (nn.Sequential(L(4, 6), T(), T(), L(6, 3)), "follows another activation"),
         (nn.Sequential(C(1, 6, 3), nn.MaxPool2d(2), T(), L(6, 3)), "directly after its layer"),
         (nn.Sequential(L(4, 6), T(), L(6, 3), nn.Softmax(1)), "must end with a Linear"),

@@ -101,11 +101,25 @@ def test_several_environments():
     model = MetaGradient("TDCAPolicy", [DIGITS, DIGITS], inner, TEACHER, seed=3)
     assert model.timesteps_per_generation == 2 * (5 + 3)
     generations(model, 1)
+    with pytest.raises(ValueError, match="no single arguments are those of meta-training"):
+        _ = model.meta_training
     alone = [MetaGradient("TDCAPolicy", DIGITS, own, TEACHER, seed=3) for own in inner]
     means = [generations(one, 1).history[0][0] for one in alone]
     assert model.history[0][0] == pytest.approx(np.mean(means), rel=1e-5)
     with pytest.raises(ValueError, match="rows of the same length"):
         MetaGradient("TDCAPolicy", [DIGITS, DIGITS], [INNER, {**INNER, "hidden_sizes": (9,)}])
+
+
+def test_lives_that_grow():
+    model = small({"num_updates": 50}, shortest=0.1, lengthen_over=20)
+    for generation, most in ((0, 5), (10, 16), (20, 50), (99, 50)):
+        model.generation = generation
+        updates = [model._sizes(0, seed)[1] for seed in range(300)]
+        assert min(updates) == 5
+        assert max(updates) == pytest.approx(most, abs=1)
+    assert model._sizes(0, 7) == small({"num_updates": 50}, shortest=0.1)._sizes(0, 7)
+    with pytest.raises(ValueError, match="nothing to grow from: give a shortest below"):
+        small(lengthen_over=5)
 
 
 def test_the_gradient_of_the_relative_loss_is_that_of_its_logarithm():
@@ -171,8 +185,59 @@ def test_a_life_that_diverges_moves_nothing(monkeypatch):
     (unroll,) = model._unrolls
     losses = unroll.losses
     monkeypatch.setattr(unroll, "losses", lambda *given: losses(*given) * float("nan"))
-    generations(model, 1)
+    one = "all 2 lives of generation 1 diverged; lower the environment's learning_rate"
+    with pytest.raises(FloatingPointError, match=one):
+        generations(model, 1)
     assert torch.equal(model.policy.beta, before)
+
+
+def test_one_of_two_lives_that_diverges_moves_nothing(monkeypatch):
+    model, alone = small(max_grad_norm=1e6), small(max_grad_norm=1e6)
+    (unroll,) = model._unrolls
+    losses = unroll.losses
+    factors = iter([float("nan"), 1.0])
+    monkeypatch.setattr(unroll, "losses", lambda *given: losses(*given) * next(factors))
+    generations(model, 1)
+    expected = alone._gradients(0, alone.life_seeds[1:])[1][0, :-1] / 2
+    torch.testing.assert_close(model.policy.beta.grad, expected)
+
+
+@pytest.mark.parametrize("last", [1, 3, 5, 9])
+def test_truncation_differentiates_the_last_updates_alone(last):
+    truncated, whole = small(last_updates=last), small()
+    (unroll,) = whole._unrolls
+    act, frozen = unroll._act, whole.policy.beta.detach()[None]
+
+    def act_frozen_at_first(observation, beta, state):
+        early = float(state.progress) * 5 < 5 - last - 0.5
+        return act(observation, frozen if early else beta, state)
+
+    unroll._act = act_frozen_at_first
+    (loss, gradient), (expected_loss, expected) = (
+        model._gradients(0, model.life_seeds[:1]) for model in (truncated, whole)
+    )
+    assert torch.equal(loss, expected_loss)
+    torch.testing.assert_close(gradient[:, :-1], expected[:, :-1])
+    same = torch.allclose(gradient, small()._gradients(0, whole.life_seeds[:1])[1])
+    assert same == (last >= 5)
+
+
+def test_memory_does_not_grow_with_a_truncated_life():
+    def saved(num_updates, **settings):
+        model = small({"num_updates": num_updates}, **settings)
+        total = 0
+
+        def pack(tensor):
+            nonlocal total
+            total += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model._gradients(0, model.life_seeds[:1])
+        return total
+
+    assert saved(20, last_updates=2) == saved(4, last_updates=2)
+    assert saved(20) > 4 * saved(4)
 
 
 def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
@@ -195,6 +260,8 @@ def test_refuses_a_checkpoint_of_another_outer_loop(tmp_path):
         ({"shortest": 1.5}, "shortest"),
         ({"smoothing": 0.0}, "smoothing"),
         ({"chunk_size": 0}, "chunk_size"),
+        ({"last_updates": 0}, "last_updates"),
+        ({"lengthen_over": 0}, "lengthen_over"),
         ({"relative_loss": "no"}, "relative_loss='no' is not one of True, False"),
         ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
         ({"inner": {"credit": "parameters"}}, 'credit="parameters": use PGPE'),

@@ -390,6 +390,12 @@ def test_chunks_are_smaller_where_samples_are_many(samples, chunk):
     assert usual_chunk_size(64, samples, on_gpu=True) == 64
 
 
+def test_workers_are_no_gpu():
+    # "meta" stands for any device but the CPU.
+    with pytest.raises(ValueError, match="workers are processors, and device='meta' is none"):
+        PGPE("TDCAPolicy", "CreditAssign-Gaussian-v0", n_workers=2, device="meta", **SMALL)
+
+
 def test_a_vector_environment_of_ones_own():
     env = gymnasium.make_vec("CreditAssign-Gaussian-v0", num_envs=12, **INNER)
     own = generations(PGPE("TDCAPolicy", env, seed=3, **SMALL), 2)
