@@ -1,14 +1,14 @@
 """Agents that learn to act: their tasks, and how they learn (TDCA, Fig. 3).
 
-Above, the end of the last episode of an agent that was led by credits (Meta-World's picture takes
-OpenGL, see `python -m meta.video --help`). In the middle, its return by update in lives that the
-outer loop never met, with the agent's own credits and under three controls: the mean of all agents'
-credits, those of another agent, and none. Where constant credits do as well as its own, learning
-takes no adaptation, only a drift that is good for all. Below, the outer loop: the mean return of
-the candidates' agents after their last update (of the lives that count there), by generation; in
-Pendulum it is begun anew every 60 generations, eight times, and goes on from the best start. Bands
-are standard deviations over seeds of the outer loop. The networks are those of Tables S5 and S6;
-what is missing is meta-trained.
+Above, the end of the last episode of an agent that was led by the zoo's network (Meta-World's
+picture takes OpenGL, see `python -m meta.video --help`). In the middle, its return by update in
+lives that the outer loop never met, with the agent's own credits and under three controls: the mean
+of all agents' credits, those of another agent, and none. Where constant credits do as well as its
+own, learning takes no adaptation, only a drift that is good for all. Below, the outer loop: the
+mean return of the candidates' agents after their last update (of the lives that count there), by
+generation; in Pendulum it is begun anew every 60 generations, eight times, and goes on from the
+best start. Bands are standard deviations over seeds of the outer loop. The networks are those of
+Tables S5 and S6; what is missing is meta-trained.
 """
 
 import argparse
@@ -35,10 +35,10 @@ from benchmarks.common.figures import (
 from benchmarks.common.results import Cell, ResultsFile
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
+from meta import zoo
 from meta.command_line import positive
 from meta.evaluation import CONDITIONS
 from meta.figures import CONDITION_COLOURS
-from meta.pgpe import PGPE
 from meta.recipes import CONTROL, RECIPES
 from meta.video import LifeReplay, live
 
@@ -91,7 +91,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
         networks = [Network(env_id, seed, 3 if quick else None) for seed in range(seeds)]
         cells = [network.learn(results, arguments.runs) for network in networks]
         above, middle, below = grid[:, column]
-        above.imshow(picture(networks[0], arguments.runs))
+        above.imshow(picture(env_id))
         above.set_axis_off()
         inner_loop(middle, cells)
         outer_loop(below, cells)
@@ -104,14 +104,13 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     return figure
 
 
-def picture(network: Network, logdir: Path) -> NDArray[np.uint8]:
-    """Gymnasium's picture of the end of a life's last episode."""
-    kwargs = RECIPES[network.env_id].scored_kwargs
-    env = gymnasium.make_vec(network.env_id, num_envs=1, **kwargs)
+def picture(env_id: str) -> NDArray[np.uint8]:
+    """Gymnasium's picture of the end of a life's last episode, led by the zoo's network."""
+    (name,) = (name for name in zoo.names() if env_id in zoo.card(name)["meta_training"])
+    env = gymnasium.make_vec(env_id, num_envs=1, **RECIPES[env_id].scored_kwargs)
     assert isinstance(env, CreditAssignVectorEnv)
     assert isinstance(env.task, ControlTask)
-    policy = PGPE.load(network.run(logdir).checkpoint).policy
-    episode = live(policy, env)[-1]
+    episode = live(zoo.load(name), env)[-1]
     env.close()
     replay = LifeReplay(env.task, [episode])
     replay.reset()

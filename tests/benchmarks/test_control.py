@@ -181,7 +181,7 @@ def test_the_figure_is_drawn_from_the_results(tmp_path, monkeypatch, capsys):
         return file.cell(network.key, network.settings, lambda: cell)
 
     monkeypatch.setattr(Network, "learn", learn)
-    monkeypatch.setattr(figure_3, "picture", lambda network, logdir: np.zeros((8, 9, 3), np.uint8))
+    monkeypatch.setattr(figure_3, "picture", lambda env_id: np.zeros((8, 9, 3), np.uint8))
     folders = ["--output", str(tmp_path), "--logdir", str(tmp_path / "tensorboard")]
     assert figure_3.main(["--quick", "--only", "CartPole", "Pendulum", *folders]) == 0
     assert (tmp_path / "figure_3-quick.png").stat().st_size > 10_000
@@ -192,11 +192,6 @@ def test_without_opengl_figure_3_says_what_to_do(tmp_path, monkeypatch, capsys):
     def no_opengl(self):
         raise mujoco.FatalError("an OpenGL platform library has not been loaded")
 
-    env_id = table_s6.ENV_ID
-    model = PGPE("TDCARNNPolicy", env_id, population_size=2, lives=3, seed=0)
-    model.save(tmp_path / "model.zip")
-    run = SimpleNamespace(checkpoint=tmp_path / "model.zip")
-    monkeypatch.setattr(Network, "run", lambda network, logdir: run)
     monkeypatch.setattr(Network, "learn", lambda network, file, logdir: network_cell(20.0, 100.0))
     monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", no_opengl)
     folders = ["--output", str(tmp_path), "--logdir", str(tmp_path / "tensorboard")]
