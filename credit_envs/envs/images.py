@@ -64,7 +64,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     `Box(-1, 1, (n, credits), float32)`: a row per sample, a credit per neuron in units of
     `credit_scale`, **hidden layers first, output last**. Values beyond ±1 are used as they are,
     for backpropagation needs them. With `credit="groups"` each hidden layer has `credit_groups`
-    credits, which spread to the neurons of their group as exp(−d²/σ²) (TDCA, Eq. 2).
+    credits, which spread to the neurons of their group as exp(−d²/σ²) (TDCA, Eq. 2); filters of a
+    convolution keep one each.
 
     With `credit="parameters"`, the paper's naive form (Table S4), `Box(-1, 1, (parameters,),
     float32)`: a credit per weight and bias, which times `credit_scale` **is** its gradient; the

@@ -150,7 +150,7 @@ class CNNBatch:
         return self._dense.probabilities
 
     def _reserve(self, num_samples: int) -> None:
-        """Allocate the activations for `num_samples` images once, so that no update allocates."""
+        """Allocate the activations for `num_samples` images once, not in every update."""
         if num_samples == self._num_samples:
             return
         self._num_samples = num_samples

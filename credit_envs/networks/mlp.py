@@ -48,7 +48,7 @@ class MLPBatch:
         self._num_samples = -1
 
     def _reserve(self, num_samples: int) -> None:
-        """Allocate the activations for `num_samples` samples once, so that no update allocates."""
+        """Allocate the activations for `num_samples` samples once, not in every update."""
         if num_samples == self._num_samples:
             return
         self._num_samples = num_samples
