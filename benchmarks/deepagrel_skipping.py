@@ -66,8 +66,7 @@ def plan(threshold: float, seed: int, epochs: int) -> Plan:
 
 def cells(file: ResultsFile, threshold: float, seeds: int, epochs: int) -> list[Cell]:
     """Those that have been computed."""
-    found = (file.cells.get(job.key) for job in jobs(threshold, seeds, epochs))
-    return [cell for cell in found if cell]
+    return file.find_all(jobs(threshold, seeds, epochs))
 
 
 def render(file: ResultsFile, seeds: int = 3, epochs: int = 20) -> str:

@@ -336,8 +336,7 @@ def render(file: ResultsFile, extent: Extent) -> str:
 
 def cells_of(file: ResultsFile, task: Name, name: str, extent: Extent) -> list[Cell]:
     """Those of a line that have been computed."""
-    found = (file.cells.get(job.key) for job in report_jobs(file, task, name, extent))
-    return [cell for cell in found if cell]
+    return file.find_all(report_jobs(file, task, name, extent))
 
 
 def said(point: Settings) -> str:

@@ -114,7 +114,7 @@ def race(outer: str, generations: int, seed: int, **env_kwargs: Any) -> dict[str
     )
     losses, accuracies = np.transpose(moments).round(6).tolist()
     return {
-        "cpu_seconds": np.round(seconds, 2).tolist(),
+        "cpu_seconds": np.round(seconds, 4).tolist(),
         "validation_loss": losses,
         "validation_accuracy": accuracies,
         "test": result.test.round(6).tolist(),

@@ -145,8 +145,7 @@ def meta_trained(env_id: str, seed: int, generations: int) -> TDCARNNPolicy:
 
 def cells(file: ResultsFile, extent: Extent) -> list[Cell]:
     """Those that have been computed."""
-    found = (file.cells.get(job.key) for job in jobs(extent))
-    return [cell for cell in found if cell]
+    return file.find_all(jobs(extent))
 
 
 def curves_of(found: Sequence[Cell], decay: float, condition: Condition) -> NDArray[np.float64]:

@@ -6,7 +6,15 @@ images and 20 updates, and lead training at both sizes.
 
 import sys
 
-from benchmarks.common.classifiers import START, Block, Row, by_column, columns_of_datasets, main
+from benchmarks.common.classifiers import (
+    EVOLVED,
+    START,
+    Block,
+    Row,
+    by_column,
+    columns_of_datasets,
+    main,
+)
 
 PAPER = {
     "MNIST": ("99.08 / 96.82", "85.94 / 83.91", "41.48 / 36.27"),
@@ -14,12 +22,7 @@ PAPER = {
     "CIFAR-10": ("90.48 / 89.78", "84.47 / 82.8", "60.12 / 42.23"),
     "All": ("96.22 / 94.92", "89.14 / 86.39", "59.35 / 42.25"),
 }
-EVOLVED = {
-    "MNIST": "mnist-pgpe",
-    "Fashion-MNIST": "fashion-pgpe",
-    "CIFAR-10": "cifar10-pgpe",
-    "All": "all-mlp",
-}
+NETWORKS = {**EVOLVED, "All": "all-mlp"}
 
 
 def block(num_samples: int, num_updates: int, paper: bool) -> Block:
@@ -31,7 +34,7 @@ def block(num_samples: int, num_updates: int, paper: bool) -> Block:
             network,
             by_column(columns, PAPER[name]) if paper else {},
         )
-        for name, network in EVOLVED.items()
+        for name, network in NETWORKS.items()
     ]
     return Block("", columns, [Row("the start of evolution", START), *rows])
 

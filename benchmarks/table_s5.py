@@ -451,8 +451,8 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
     plain = TASKS[task].plain or task
     enough = target(file, task, extent)
     for index, learner in enumerate(_learners(task)):
-        short = _found(file, life_jobs(file, plain, index, extent))
-        long = _found(file, long_jobs(plain, index, extent))
+        short = file.find_all(life_jobs(file, plain, index, extent))
+        long = file.find_all(long_jobs(plain, index, extent))
         if not short:
             continue
         first = spread([cell["scores"][0] for cell in short])
@@ -507,10 +507,6 @@ def needed(runs: Sequence[Sequence[Cell]], enough: float) -> str:
         return f"not within {max(cell['steps'][-1] for cells in runs for cell in cells):,}"
     said = " to ".join(f"{steps:,}" for steps in sorted({min(reached), max(reached)}))
     return said if len(reached) == len(runs) else f"{said} ({len(reached)} of {len(runs)})"
-
-
-def _found(file: ResultsFile, jobs: Sequence[Job]) -> list[Cell]:
-    return [file.cells[job.key] for job in jobs if job.key in file.cells]
 
 
 def with_steps(returns: Values, steps: Sequence[float]) -> str:

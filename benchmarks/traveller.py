@@ -422,10 +422,8 @@ def _entry(
 ) -> list[Cell]:
     """The cells that an entry of the table pools."""
     jobs = _jobs(file, row, place, quick) if place else []
-    found = (
-        (file if job.compute is accuracy else known).find(job.key, job.settings) for job in jobs
-    )
-    return [cell for cell in found if cell]
+    own = all(job.compute is accuracy for job in jobs)
+    return (file if own else known).find_all(jobs)
 
 
 def _pooled(cells: Sequence[Cell], part: str) -> str:

@@ -114,8 +114,8 @@ class Network:
         return file.cell(self.key, self.settings, lambda: summary(self, self.run(logdir)))
 
     def find(self, file: ResultsFile) -> Cell | None:
-        """Its cell, if it has been computed."""
-        return file.cells.get(self.key)
+        """Its cell, if it has been computed and nothing has changed since."""
+        return file.find(self.key, self.settings)
 
     def run(self, logdir: Path) -> Run:
         """Its finished run, begun or resumed if need be.

@@ -162,10 +162,11 @@ def tuned_rate(file: ResultsFile, network: Network, method: str, extent: Extent)
     """The rate that a method learns at; None before it has been tuned."""
     if method == "DeepAGREL":
         return trials.RULES[method].rates[POLICIES[network.first_layer]]
-    cells = [file.cells.get(each.key) for each in tuning_jobs(network, method, extent)]
-    if not all(cells):
+    tried = tuning_jobs(network, method, extent)
+    cells = file.find_all(tried)
+    if len(cells) < len(tried):
         return None
-    accuracies = [max(cell["held_out"]) for cell in cells if cell]
+    accuracies = [max(cell["held_out"]) for cell in cells]
     return _rates(method, extent)[accuracies.index(max(accuracies))]
 
 
@@ -198,8 +199,8 @@ def fill(
 
 def cells(file: ResultsFile, network: Network, method: str, extent: Extent) -> list[Cell]:
     """Those of its networks that have been computed, by seed."""
-    found = (file.cells.get(each.key) for each in jobs(file, network, method, extent))
-    return [cell for cell in found if cell and not cell.get("diverged")]
+    found = file.find_all(jobs(file, network, method, extent))
+    return [cell for cell in found if not cell.get("diverged")]
 
 
 def learned(**plan: Any) -> dict[str, Any]:

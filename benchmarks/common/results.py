@@ -92,6 +92,11 @@ class ResultsFile:
             return None
         return cell
 
+    def find_all(self, jobs: Iterable[Job]) -> list[Cell]:
+        """The cells of these jobs that are there with their settings."""
+        found = (self.find(job.key, job.settings) for job in jobs)
+        return [cell for cell in found if cell is not None]
+
     def fill(self, jobs: Sequence[Job], workers: int | None = None) -> None:
         """Compute the cells that are missing, each kept as soon as it is there.
 
