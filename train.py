@@ -22,7 +22,14 @@ from stable_baselines3.common.logger import configure
 from credit_envs.files import atomic_path
 from credit_envs.workers import WorkerError
 from meta import trials, zoo
-from meta.arguments import Misuse, new_run, parse_arguments, rule_policy, trial_plan
+from meta.arguments import (
+    Misuse,
+    new_run,
+    parse_arguments,
+    rule_policy,
+    total_timesteps,
+    trial_plan,
+)
 from meta.baselines import image_split
 from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED
 from meta.figures import outer_loop as outer_loop_figure
@@ -96,7 +103,7 @@ def evolve(run: Run, arguments: argparse.Namespace) -> int:
         given = {"n_workers": workers, "ray": arguments.ray}
     make = load_model if run.checkpoint.exists() else make_model
     model = make(run, outer, recipe, given)
-    total = total_timesteps(run, recipe, model)
+    total = total_timesteps(run.config, recipe, model)
     console.print(f"run folder: {run.folder}", soft_wrap=True)
     logger = configure(str(run.folder / "tensorboard"), ["tensorboard"])
     model.set_logger(logger)
@@ -150,16 +157,9 @@ def make_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any])
     if former is not None:
         former.give_to(model.policy)
     if recipe.anneal and "anneal_over" not in run.config["learner_kwargs"]:
-        total = total_timesteps(run, recipe, model)
+        total = total_timesteps(run.config, recipe, model)
         model.anneal_over = -(-total // model.timesteps_per_generation)
     return model
-
-
-def total_timesteps(run: Run, recipe: Recipe, model: OuterLoop) -> int:
-    """How long to learn: as asked for, or as the recipe has it."""
-    generations: int = run.config["generations"] or recipe.generations
-    timesteps: int = run.config["timesteps"] or generations * model.timesteps_per_generation
-    return timesteps
 
 
 def load_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any]) -> OuterLoop:

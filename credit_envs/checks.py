@@ -32,15 +32,13 @@ def require_at_least(name: str, value: Any, smallest: int) -> None:
 
 def require_positive(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number above 0."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not isfinite(value) or value <= 0:
+    if not _is_finite(value) or value <= 0:
         raise ValueError(f"{name}={value!r} must be a finite number above 0")
 
 
 def require_not_negative(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number of at least 0."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not isfinite(value) or value < 0:
+    if not _is_finite(value) or value < 0:
         raise ValueError(f"{name}={value!r} must be a finite number of at least 0")
 
 
@@ -58,7 +56,7 @@ def require_unit(name: str, value: Any) -> None:
 
 def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
     """Layer sizes as a tuple; ValueError unless they are whole numbers above 0."""
-    values = tuple(sizes) if isinstance(sizes, list | tuple) else (sizes,)
+    values = _one_or_several(sizes)
     if not values and not allow_empty:
         raise ValueError(f"{name}={sizes!r} must name at least one layer, such as (100,)")
     for value in values:
@@ -68,7 +66,7 @@ def require_sizes(name: str, sizes: Any, allow_empty: bool) -> tuple[int, ...]:
 
 def require_numbers(name: str, numbers: Any) -> tuple[float, ...]:
     """One number or several as a tuple; ValueError unless they are finite and above 0."""
-    values = tuple(numbers) if isinstance(numbers, list | tuple) else (numbers,)
+    values = _one_or_several(numbers)
     if not values:
         raise ValueError(f"{name}={numbers!r} must hold at least one number")
     for value in values:
@@ -78,14 +76,21 @@ def require_numbers(name: str, numbers: Any) -> tuple[float, ...]:
 
 def require_angles(name: str, angles: Any) -> tuple[float, ...]:
     """One angle or several as a tuple; ValueError unless they are finite numbers."""
-    values = tuple(angles) if isinstance(angles, list | tuple) else (angles,)
+    values = _one_or_several(angles)
     if not values:
         raise ValueError(f"{name}={angles!r} must hold at least one angle in degrees")
-    for value in values:
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not isfinite(value):
-            raise ValueError(f"{name}={angles!r} must be finite numbers, angles in degrees")
+    if not all(map(_is_finite, values)):
+        raise ValueError(f"{name}={angles!r} must be finite numbers, angles in degrees")
     return tuple(float(value) for value in values)
+
+
+def _one_or_several(given: Any) -> tuple[Any, ...]:
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
 def require_device(name: str) -> torch.device:

@@ -376,15 +376,20 @@ def check_length(model: OuterLoop, config: Mapping[str, Any], recipe: Recipe) ->
     """Refuse a run that ends before it goes on from the best of several starts."""
     if not isinstance(model, PGPE):
         return
-    generations = config["generations"] or recipe.generations
-    if config["timesteps"]:
-        generations = -(-config["timesteps"] // model.timesteps_per_generation)
+    generations = -(-total_timesteps(config, recipe, model) // model.timesteps_per_generation)
     if generations < model.fewest_generations:
         raise Misuse(
             f"learning would end after generation {generations}, before it goes on from the best "
             f"of {model.starts} starts: ask for --generations {model.fewest_generations} or more, "
             "or for fewer starts, as in --learner-kwargs starts=1"
         )
+
+
+def total_timesteps(config: Mapping[str, Any], recipe: Recipe, model: OuterLoop) -> int:
+    """How long a run learns: as asked for, or as the recipe has it."""
+    generations: int = config["generations"] or recipe.generations
+    timesteps: int = config["timesteps"] or generations * model.timesteps_per_generation
+    return timesteps
 
 
 def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> None:

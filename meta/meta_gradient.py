@@ -101,6 +101,8 @@ class MetaGradient(OuterLoop):
 
     Raises:
         ValueError: an environment that autograd cannot follow.
+        FloatingPointError: in learning, all lives of a generation diverged; one that does while
+            others do not counts as no gradient.
     """
 
     def __init__(

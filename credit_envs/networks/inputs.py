@@ -150,8 +150,8 @@ class _Step(NamedTuple):
 class SharedInputs(Inputs):
     """The same samples for all networks, without their background.
 
-    Write b for the median of a feature. A feature that never leaves b, or does so
-    only in the first few samples, needs no full product:
+    Write b for the median of a feature. A feature that never leaves b, or does so only in the first
+    few samples, needs no full product:
 
         w·x = w·b + w·(x − b),   x − b = 0 but for those samples,
 
