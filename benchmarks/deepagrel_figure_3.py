@@ -27,7 +27,7 @@ from benchmarks.common.figures import (
     mean_and_std,
     run,
 )
-from benchmarks.common.results import ResultsFile
+from benchmarks.common.results import ResultsFile, makers
 
 NAME = "deepagrel_figure_3"
 DEFAULT = ("MNIST Full", "MNIST Conv", "MNIST LocCon")
@@ -69,6 +69,18 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
         axes.legend(loc="lower right")
     panels[0].set_ylabel("right answers in learning / %")
     return figure
+
+
+def render(file: ResultsFile) -> str:
+    """What made the curves."""
+    cells = [
+        cell
+        for network in deepagrel.NETWORKS
+        if network.name in DEFAULT
+        for method in deepagrel.DEFAULT_METHODS
+        for cell in deepagrel.cells(file, network, method, deepagrel.Extent())
+    ]
+    return f"Made by {makers(cells)}."
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ of all agents' credits, those of another agent, and none. Where constant credits
 own, learning takes no adaptation, only a drift that is good for all. Below, the outer loop: the
 mean return of the candidates' agents after their last update (of the lives that count there), by
 generation; in Pendulum it is begun anew every 60 generations, eight times, and goes on from the
-best start. Bands are standard deviations over seeds of the outer loop. The networks are those of
-Tables S5 and S6; what is missing is meta-trained.
+best start. Bands are standard deviations over seeds of the outer loop. The curves are of the
+networks of Tables S5 and S6; what is missing is meta-trained.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from benchmarks.common.figures import (
     mean_and_std,
     run,
 )
-from benchmarks.common.results import Cell, ResultsFile
+from benchmarks.common.results import Cell, ResultsFile, makers
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks import ControlTask
 from meta import zoo
@@ -49,6 +49,7 @@ EXAMPLES = """\
   python -m benchmarks.figure_3 --only CartPole ReversedCartPole
 """
 TASKS = [env_id.split("-")[1] for env_id in CONTROL]
+_SEEDS = 3
 _LABELS = {
     "normal": "own credits",
     "constant": "constant credits",
@@ -83,7 +84,7 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     """The figure, and its numbers in the results file."""
     quick = arguments.quick
     tasks = arguments.only or (["CartPole"] if quick else TASKS)
-    seeds = arguments.seeds or (2 if quick else 3)
+    seeds = arguments.seeds or (2 if quick else _SEEDS)
     figure = Figure(figsize=(0.6 + 3.7 * len(tasks), 8.4), layout="constrained")
     grid = figure.subplots(3, len(tasks), squeeze=False, height_ratios=(1.1, 1, 1))
     for column, task in enumerate(tasks):
@@ -102,6 +103,13 @@ def draw(arguments: argparse.Namespace, results: ResultsFile) -> Figure:
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * len(tasks), 4))
     return figure
+
+
+def render(file: ResultsFile) -> str:
+    """What made the curves."""
+    networks = [Network(env_id, seed) for env_id in CONTROL for seed in range(_SEEDS)]
+    found = [cell for cell in (network.find(file) for network in networks) if cell]
+    return f"Made by {makers(found)}."
 
 
 def picture(env_id: str) -> NDArray[np.uint8]:

@@ -9,18 +9,24 @@ process held beyond what it held before, on Linux; the first life of a process, 
 not timed.
 """
 
-import argparse
 import statistics
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
+from benchmarks.common.command import exit_code
+from benchmarks.common.results import markdown
 from benchmarks.inner_loop import cpu_seconds, describe_machine
 from credit_envs.datasets import load
 from meta import MetaGradient
+from meta.command_line import Parser, positive
+
+NAME = "meta_gradient"
+HEADER = ("images / updates", "lives at once", "updates are", "seconds per life", "MB")
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -47,35 +53,39 @@ PAPER = ((1000, 20), (10_000, 50))
 _WINDOW = 10
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.meta_gradient", description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print a table; returns the exit code."""
+    parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="1,000 images and 20 updates alone")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements per row")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--repeats", type=positive, default=5, metavar="N", help="per row (default: 5)"
+    )
+    arguments = parser.parse_args(argv)
     sizes = PAPER[:1] if arguments.quick else PAPER
     settings = [Setting(*PAPER[0], lives_at_once=2)]
     for size in sizes:
-        ways = (
+        settings += [
             Setting(*size),
             Setting(*size, recompute=True),
             Setting(*size, last_updates=_WINDOW),
-        )
-        settings += ways
+        ]
+    return exit_code(NAME, lambda: race(settings, arguments.repeats), goes_on=False)
 
+
+def race(settings: Sequence[Setting], repeats: int) -> None:
+    """Measure and print a table."""
     for key, value in describe_machine(load("MNIST")).items():
         print(f"{key}: {value}")
-    print(f"\nCPU seconds, median [lowest, highest] of {arguments.repeats}\n")
-    print("| images / updates | lives at once | updates are | seconds per life | MB |")
-    print("|---|---|---|---|---|")
+    print(f"\nCPU seconds, median [lowest, highest] of {repeats}\n")
+    lines = []
     for setting in settings:
         # A process of its own, which has freed nothing that the next could take.
         with get_context("spawn").Pool(1) as pool:
-            seconds, megabytes = pool.apply(measure, (setting, arguments.repeats))
-        print(
-            f"| {setting.num_samples:,} / {setting.num_updates} | {setting.lives_at_once} "
-            f"| {setting.kept} | {_spread(seconds)} | {megabytes:.0f} |"
-        )
+            seconds, megabytes = pool.apply(measure, (setting, repeats))
+        size = f"{setting.num_samples:,} / {setting.num_updates}"
+        how = [str(setting.lives_at_once), setting.kept]
+        lines.append([size, *how, _spread(seconds), f"{megabytes:,.0f}"])
+    print(markdown(HEADER, lines))
 
 
 def measure(setting: Setting, repeats: int) -> tuple[list[float], float]:
@@ -124,4 +134,4 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -36,7 +36,7 @@ from benchmarks import (
 )
 from benchmarks.common import control_networks, deepagrel
 from benchmarks.common.classifiers import FILE, render
-from benchmarks.common.results import ResultsFile, makers
+from benchmarks.common.results import ResultsFile
 from credit_envs.files import atomic_path
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -152,16 +152,10 @@ def tdca() -> str:
     title = "Table S6: three tasks of a robot arm, one network"
     parts += section(title, table_s6.NAME, table_s6.__doc__)
     parts.append(f"{table_s6.render(control)}\n")
-    seeds = range(table_s5.Extent().seeds)
-    learned = [
-        cell
-        for task in figure_3.TASKS
-        for seed in seeds
-        if (cell := control_networks.Network(f"CreditAssign-{task}-v0", seed).find(control))
-    ]
     for title, (module, options) in FIGURES.items():
-        below = f"Made by {makers(learned)}." if module is figure_3 else numbers(module)
-        parts += figure(title, module, below, options)
+        # Its networks are those of Tables S5 and S6.
+        file = control if module is figure_3 else ResultsFile(module.NAME)
+        parts += figure(title, module, file, options)
     measured = ResultsFile(cluster.NAME)
     parts += section("Workers: local processes and Ray", cluster.NAME, cluster.__doc__)
     parts.append(f"{cluster.render(measured)}\n")
@@ -182,17 +176,7 @@ def deep_agrel() -> str:
     parts += section(f"CIFAR-10, the first {SHORT.epochs} epochs", short, None)
     shown = [network for network in deepagrel.NETWORKS if network.name == "CIFAR10 Conv"]
     parts.append(f"{table.render(file, SHORT, shown)}\n")
-    shown = [
-        network for network in deepagrel.NETWORKS if network.name in deepagrel_figure_3.DEFAULT
-    ]
-    cells = [
-        cell
-        for network in shown
-        for method in deepagrel.DEFAULT_METHODS
-        for cell in deepagrel.cells(file, network, method, deepagrel.Extent())
-    ]
-    title = "Figure 3: right answers in learning"
-    parts += figure(title, deepagrel_figure_3, f"Made by {makers(cells)}.")
+    parts += figure("Figure 3: right answers in learning", deepagrel_figure_3, file)
     skipping, delayed = deepagrel_skipping, delayed_reward
     parts += section("Learning only from surprise", skipping.NAME, skipping.__doc__)
     parts.append(f"{skipping.render(ResultsFile(skipping.NAME))}\n")
@@ -209,7 +193,7 @@ def meta_gradients() -> str:
     file = ResultsFile(FILE)
     parts.append(f"{render(file, table.BLOCKS)}\n")
     for title, module in META_GRADIENTS.items():
-        parts += figure(title, module, numbers(module))
+        parts += figure(title, module, ResultsFile(module.NAME))
     parts += section("A network that travels", traveller.NAME, traveller.__doc__)
     parts.append(f"{traveller.render(ResultsFile(traveller.NAME), file)}\n")
     return "\n".join(parts)
@@ -222,18 +206,12 @@ def section(title: str, name: str, documentation: str | None) -> list[str]:
     return [*heading, f"{about}\n"] if about else heading
 
 
-def figure(title: str, module: ModuleType, below: str, options: str = "") -> list[str]:
-    """A section with a picture, if there is one, and what stands below it."""
+def figure(title: str, module: ModuleType, file: ResultsFile, options: str = "") -> list[str]:
+    """A section with a picture, if there is one, and what its module says of the numbers."""
     parts = section(title, f"{module.NAME}{options}", module.__doc__)
     if (DOCS / "figures" / f"{module.NAME}.png").exists():
         parts.append(f"![{title}](figures/{module.NAME}.png)\n")
-    return [*parts, f"{below}\n"]
-
-
-def numbers(module: ModuleType) -> str:
-    """What a module says of the numbers in its own results file."""
-    text: str = module.render(ResultsFile(module.NAME))
-    return text
+    return [*parts, f"{module.render(file)}\n"]
 
 
 PAGES = {"tdca": tdca, "deepagrel": deep_agrel, "meta-gradients": meta_gradients}

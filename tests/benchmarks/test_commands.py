@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import bandit, control, headline, stepped
+from benchmarks import bandit, control, headline, meta_gradient, stepped
 from benchmarks.common import control_networks
 from benchmarks.common.command import exit_code
 from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED
 
 GAUSSIAN = "CreditAssign-Gaussian-v0"
-COMMANDS = {"headline": headline, "bandit": bandit, "control": control, "stepped": stepped}
+COMMANDS = {
+    command.NAME: command for command in (bandit, control, headline, meta_gradient, stepped)
+}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,7 @@ COMMANDS = {"headline": headline, "bandit": bandit, "control": control, "stepped
         ("bandit --env Foo", "choose from 'Digits', 'MNIST'"),
         ("bandit --batch 0", "at least 1"),
         ("bandit --repeats -1", "at least 1"),
+        ("meta_gradient --repeats 0", "at least 1"),
         ("control --lives 24", "multiple of 16"),
         ("control --rounds 0", "at least 1"),
         ("stepped --env walker", "choose from 'bipedal-walker'"),
