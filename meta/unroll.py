@@ -25,6 +25,8 @@ from credit_envs.tasks.classification import Life
 Act = Callable[[Tensor, Tensor, NetworkState], Tensor]
 """Actions for observations `(L, n, 2k)` by parameters `(L, d)`: a top-down policy's `act_on`."""
 
+_Images = tuple[Life, NDArray[np.int64]]
+"""Training images, and the life that they are seen in."""
 _MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
 _MOMENTUM = 0.9
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
@@ -106,9 +108,8 @@ class Unroll:
             num_updates: instead of M.
         """
         lives = [self._task.draw_life(seed) for seed in seeds]
-        indices = [life.indices[:num_samples] for life in lives]
         num_updates = num_updates or self.num_updates
-        inputs, labels = self._samples(indices)
+        inputs, labels = self._samples(lives, num_samples)
         first, *others = self._initial(lives, beta)
         weights = [inputs.kept(first), *others]
         count = _MOMENTS[self._task.settings.optimizer]
@@ -131,34 +132,35 @@ class Unroll:
         """Weights of each layer at the start, `(L, units, units below + 1)`."""
         return [torch.cat(layer) for layer in zip(*(life.weights for life in lives), strict=True)]
 
-    def _samples(self, indices: Sequence[NDArray[np.int64]]) -> tuple[Inputs, Tensor]:
+    def _samples(self, lives: Sequence[Life], num_samples: int | None) -> tuple[Inputs, Tensor]:
         """What the lives train on: inputs, and one-hot labels `(L, classes, n)`."""
-        if len(indices) > 1:
-            return self._own(indices)
-        samples = self._task.standardise(self._task.dataset.x_train[indices[0]])
+        if len(lives) > 1:
+            return self._own([(life, life.indices[:num_samples]) for life in lives])
+        (life,) = lives
+        indices = life.indices[:num_samples]
+        samples = self._task.inputs_of(life, indices)
         if self._task.settings.architecture == "cnn":
-            return SharedPatches(samples), self._labels(indices)
+            return SharedPatches(samples), self._labels([(life, indices)])
         inputs = SharedInputs(samples)
-        return inputs, self._labels([indices[0][inputs.sample_order.cpu().numpy()]])
+        ordered = indices[inputs.sample_order.cpu().numpy()]
+        return inputs, self._labels([(life, ordered)])
 
-    def _own(self, indices: Sequence[Any]) -> tuple[OwnInputs, Tensor]:
-        """Images of every life, with the features in their own order, and one-hot labels."""
-        images = self._task.dataset.x_train
-        samples = [self._task.standardise(images[own]) for own in indices]
+    def _own(self, images: Sequence[_Images]) -> tuple[OwnInputs, Tensor]:
+        """Images of every life, with the inputs in their own order, and one-hot labels."""
+        samples = [self._task.inputs_of(life, indices) for life, indices in images]
         features, columns = samples[0].shape
         inputs = OwnInputs(len(samples), features, columns, samples[0])
         for place, own in enumerate(samples):
             inputs.samples[place] = own
-        return inputs, self._labels(indices)
+        return inputs, self._labels(images)
 
-    def _labels(self, indices: Sequence[Any]) -> Tensor:
-        task = self._task
-        labels = torch.stack([torch.from_numpy(task.dataset.y_train[own]) for own in indices])
-        hot = one_hot(labels.to(task.device), task.num_classes).transpose(1, 2)
-        return hot.to(task.network.weights[0].dtype)
+    def _labels(self, images: Sequence[_Images]) -> Tensor:
+        labels = torch.stack([self._task.labels_of(life, indices) for life, indices in images])
+        hot = one_hot(labels, self._task.num_classes).transpose(1, 2)
+        return hot.to(self._task.network.weights[0].dtype)
 
     def _held_out_losses(self, lives: Sequence[Life], weights: Sequence[Tensor]) -> Tensor:
-        inputs, labels = self._own([life.held_out for life in lives])
+        inputs, labels = self._own([(life, life.held_out) for life in lives])
         return self._loss(self._forward(weights, inputs)[1], labels)
 
     def _forward(self, weights: Sequence[Tensor], inputs: Inputs) -> tuple[list[Tensor], Tensor]:

@@ -47,6 +47,12 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     Inputs are standardised by the training split's mean and standard deviation (per channel for
     images, per feature for tables).
 
+    For a top-down network that shall serve other data too, lives can be made to differ in more than
+    their images. With `permute_classes` each numbers the classes in an order of its own, so that
+    nothing can be learned of any one class. With `random_projection=d` each sees d inputs Rx in
+    place of the D standardised features x, of its own R with elements from N(0, 1/D): pixels
+    and their plain background are gone, distances are kept.
+
     `architecture` and `hidden_sizes`, which has a number of credits for each entry:
 
     | `architecture` | `hidden_sizes` | layers |
@@ -131,6 +137,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
     | `score_on` | `"test"` | or `"validation"`: training images outside `train_range` |
     | `train_range` | `(0, 1)` | part of the training split from which subsets are drawn |
     | `classes` | None | only these, in this order, such as `(3, 8)`: the first becomes class 0 |
+    | `permute_classes` | False | number the classes anew in every life |
+    | `random_projection` | None | inputs that features are projected to, anew in every life |
     | `data_dir` | None | folder with the data; None: see `credit_envs.datasets.load` |
     | `data` | – | `CreditAssign-Images-v0` only: `(x_train, y_train, x_test, y_test)` |
     | `device` | `"cpu"` | where the tensors live |
@@ -152,6 +160,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         data: Arrays | None = None,
         data_dir: str | Path | None = None,
         classes: Sequence[int] | None = None,
+        permute_classes: bool = False,
+        random_projection: int | None = None,
         num_samples: int = 1000,
         num_updates: int = 20,
         hidden_sizes: Sequence[int] = (100,),
@@ -189,6 +199,9 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
         require_one_of("loss_on", loss_on, get_args(LossSplit))
         require_at_least("num_held_out", num_held_out, 1)
         require_one_of("score_on", score_on, get_args(ScoreSplit))
+        require_one_of("permute_classes", permute_classes, (True, False))
+        if random_projection is not None:
+            require_at_least("random_projection", random_projection, 1)
         _check_range(train_range, score_on)
         settings = TrainingSettings(
             num_samples=num_samples,
@@ -206,6 +219,8 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             evaluate_held_out=evaluate_test,
             loss_on=loss_on,
             num_held_out=num_held_out,
+            permute_classes=permute_classes,
+            random_projection=random_projection,
             score_on=score_on,
         )
         loaded = named_or_given(dataset, data, data_dir, "CreditAssign-Images-v0")
@@ -215,6 +230,10 @@ class ImagesVectorEnv(CreditAssignVectorEnv):
             raise ValueError(
                 'architecture="cnn" needs images, (N, H, W) or (N, C, H, W); '
                 'for tables take "mlp" or "residual"'
+            )
+        if architecture == "cnn" and random_projection is not None:
+            raise ValueError(
+                'random_projection leaves no image for architecture="cnn"; take "mlp" or "residual"'
             )
         task = ClassificationTask(loaded, settings, num_envs, require_device(device))
         super().__init__(

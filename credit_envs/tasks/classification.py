@@ -1,7 +1,7 @@
 """Classifying images: perceptrons (TDCA, Fig. 4), convolutional and residual networks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any, Literal
 
@@ -56,23 +56,29 @@ class TrainingSettings:
     train_range: tuple[float, float] = (0.0, 1.0)
     loss_on: LossSplit = "train"
     num_held_out: int = 1000
+    permute_classes: bool = False
+    random_projection: int | None = None
     evaluate_held_out: bool = True
     score_on: ScoreSplit = "test"
 
 
 @dataclass(frozen=True)
 class Life:
-    """What the life of one network begins with, all of it by the life's seed.
+    """What one network's life has of its own, all of it by the life's seed.
 
     Attributes:
         indices: of the training images that it learns from, `(num_samples,)`.
         held_out: of those that make up its loss, if others, `(num_held_out,)`; else empty.
-        weights: initial ones, a tensor `(1, …)` per layer, features in their own order.
+        weights: initial ones, a tensor `(1, …)` per layer, inputs in their own order.
+        labels: that the data set's classes have, `(classes,)`.
+        projection: of standardised features to inputs, `(inputs, features)`; None: they are inputs.
     """
 
     indices: NDArray[np.int64]
     held_out: NDArray[np.int64]
     weights: list[Tensor]
+    labels: NDArray[np.int64]
+    projection: Tensor | None
 
 
 class ClassificationTask(Task):
@@ -113,7 +119,8 @@ class ClassificationTask(Task):
         self._moments = [torch.as_tensor(moment, device=device) for moment in dataset.moments]
 
         # Of a single image: a convolution sees its patches, each in a column.
-        self._num_inputs, self.columns_per_image = self.standardise(dataset.x_train[:1]).shape
+        self._num_features, self.columns_per_image = self.standardise(dataset.x_train[:1]).shape
+        self._num_inputs = settings.random_projection or self._num_features
         self._layers = (*settings.hidden_sizes, self.num_classes)
         n = settings.num_samples
         # Outputs above one-hot labels.
@@ -121,8 +128,9 @@ class ClassificationTask(Task):
             num_networks, 2 * self.num_classes, n, device=device, dtype=dtype
         )
         self.sample_indices = np.zeros((num_networks, n), dtype=np.int64)
-        self._held_out_indices = np.zeros((num_networks, self._num_held_out), dtype=np.int64)
         self.inputs: Inputs | None = None
+        # By network; where all share a life, once.
+        self._lives: list[Life | None] = [None] * num_networks
         self._shared_life: int | None = None
         self._build((self._layers[0], self._num_inputs + 1))
         self._credits = self._make_credits()
@@ -174,7 +182,7 @@ class ClassificationTask(Task):
         # The candidates of a generation come in several batches, all with the same life.
         if seed != self._shared_life:
             indices = life.indices
-            samples = self.standardise(self.dataset.x_train[indices])
+            samples = self.inputs_of(life, indices)
             if self.settings.architecture == "cnn":
                 self._take(SharedPatches(samples))
             elif self._gram_pays():
@@ -184,7 +192,8 @@ class ClassificationTask(Task):
                 indices = indices[inputs.sample_order.cpu().numpy()]
                 self._take(inputs)
             self._shared_life = seed
-            self._set_samples(slice(None), indices, life.held_out)
+            self._lives = [_without_weights(life)]
+            self._set_samples(slice(None), indices, life)
         self._initialise(life.weights, slice(None))
 
     def _start_apart(self, seeds: Seeds, which: NDArray[np.int64]) -> None:
@@ -197,10 +206,12 @@ class ClassificationTask(Task):
             inputs = OwnInputs(self.num_networks, self._num_inputs, columns, self._answers)
             self._take(inputs)
             self._shared_life = None
+            self._lives = [None] * self.num_networks
         for network, seed in zip(which, seeds, strict=True):
             life, place = self.draw_life(int(seed)), slice(network, network + 1)
-            inputs.samples[network] = self.standardise(self.dataset.x_train[life.indices])
-            self._set_samples(place, life.indices, life.held_out)
+            inputs.samples[network] = self.inputs_of(life, life.indices)
+            self._lives[network] = _without_weights(life)
+            self._set_samples(place, life.indices, life)
             self._initialise(life.weights, place)
 
     def _gram_pays(self) -> bool:
@@ -216,13 +227,9 @@ class ClassificationTask(Task):
         if first_shape != self.network.weights[0].shape[1:]:
             self._build(first_shape)
 
-    def _set_samples(
-        self, networks: slice, indices: NDArray[np.int64], held_out: NDArray[np.int64]
-    ) -> None:
+    def _set_samples(self, networks: slice, indices: NDArray[np.int64], life: Life) -> None:
         self.sample_indices[networks] = indices
-        self._held_out_indices[networks] = held_out
-        labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
-        one_hot = torch.nn.functional.one_hot(labels, self.num_classes)
+        one_hot = torch.nn.functional.one_hot(self.labels_of(life, indices), self.num_classes)
         self._answers[networks, self.num_classes :] = one_hot.T.to(self._dtype)
 
     def _initialise(self, weights: Sequence[Tensor], networks: slice) -> None:
@@ -244,7 +251,17 @@ class ClassificationTask(Task):
             torch.as_tensor(draw(rng, (1, *shape)), dtype=self._dtype, device=self.device)
             for shape in shapes
         ]
-        return Life(indices, held_out, weights)
+        labels = np.arange(self.num_classes)
+        if self.settings.permute_classes:
+            labels = rng.permutation(labels)
+        return Life(indices, held_out, weights, labels, self._draw_projection(rng))
+
+    def _draw_projection(self, rng: np.random.Generator) -> Tensor | None:
+        if self.settings.random_projection is None:
+            return None
+        # Inputs then vary as much as the features do in the mean.
+        drawn = rng.normal(0, self._num_features**-0.5, (self._num_inputs, self._num_features))
+        return torch.as_tensor(drawn, dtype=self._dtype, device=self.device)
 
     def _training_pool(self) -> NDArray[np.int64]:
         total = len(self.dataset.x_train)
@@ -280,6 +297,14 @@ class ClassificationTask(Task):
         drawn = rng.choice(self._pool, n + held_out, replace=False)
         return drawn[:n], drawn[n:]
 
+    def inputs_of(self, life: Life, indices: NDArray[np.int64]) -> Tensor:
+        """Training images as a network in this life sees them, `(inputs, n)`, see `standardise`."""
+        return self._projected(life, self.standardise(self.dataset.x_train[indices]))
+
+    def labels_of(self, life: Life, indices: NDArray[np.int64]) -> Tensor:
+        """Labels of training images in this life, `(n,)`."""
+        return torch.tensor(life.labels[self.dataset.y_train[indices]], device=self.device)
+
     def standardise(self, images: NDArray[Any]) -> Tensor:
         """Images `(n, …)` as columns with the training set's mean 0 and standard deviation 1.
 
@@ -294,6 +319,10 @@ class ClassificationTask(Task):
         if self.settings.architecture != "cnn":
             return samples
         return image_patches(samples, images.shape[1:])
+
+    @staticmethod
+    def _projected(life: Life, features: Tensor) -> Tensor:
+        return features if life.projection is None else life.projection @ features
 
     # ------------------------------------------------------------------ learning
 
@@ -340,14 +369,16 @@ class ClassificationTask(Task):
     def held_out_loss(self) -> Tensor:
         """Mean cross-entropy on the images held out in each life in nats, shape `(P,)`."""
         assert self.inputs is not None
-        indices = self._held_out_indices
-        if self._shared_life is not None:
-            indices = indices[:1]
-        samples = torch.stack([self.standardise(self.dataset.x_train[own]) for own in indices])
-        labels = torch.tensor(self.dataset.y_train[indices], device=self.device)
+        pairs = [(life, life.held_out) for life in self._begun()]
+        samples = torch.stack([self.inputs_of(*pair) for pair in pairs])
+        labels = torch.stack([self.labels_of(*pair) for pair in pairs])
         predicted = self.network.predict(self.inputs, samples)
         picked = predicted.gather(1, labels[:, None].expand(self.num_networks, -1, -1))
         return -picked.mean((1, 2))
+
+    def _begun(self) -> list[Life]:
+        """The networks' lives, or the one that all share."""
+        return [life for life in self._lives if life is not None]
 
     def accuracy(self) -> Tensor:
         """Fraction of the training subset classified correctly, shape `(P,)`."""
@@ -417,14 +448,20 @@ class ClassificationTask(Task):
         if not self.settings.evaluate_held_out:
             return {}
         assert self.inputs is not None
-        images, labels = self._held_out()
+        images, classes = self._held_out()
+        lives = self._begun()
+        if not self.settings.permute_classes and self.settings.random_projection is None:
+            # All see the same, whatever they were trained on.
+            lives = lives[:1]
         losses, correct = [], []
         for start in range(0, len(images), _SAMPLES_SCORED_AT_ONCE):
             block = slice(start, start + _SAMPLES_SCORED_AT_ONCE)
-            samples = self.standardise(images[block])
-            answers = torch.tensor(labels[block], device=self.device)
+            features = self.standardise(images[block])
+            samples = torch.stack([self._projected(life, features) for life in lives])
+            labels = np.stack([life.labels[classes[block]] for life in lives])
+            answers = torch.tensor(labels, device=self.device)
             predicted = self.network.predict(self.inputs, samples)
-            picked = predicted.gather(1, answers.expand(self.num_networks, 1, -1))
+            picked = predicted.gather(1, answers[:, None].expand(self.num_networks, -1, -1))
             losses.append(-picked.sum((1, 2)))
             correct.append((predicted.argmax(1) == answers).sum(1))
         split = self.settings.score_on
@@ -443,6 +480,11 @@ class ClassificationTask(Task):
     def life_info(self) -> dict[str, NDArray[Any]]:  # noqa: D102
         name = np.full(self.num_networks, self.dataset.name, dtype=object)
         return {"sample_indices": self.sample_indices.copy(), "dataset": name}
+
+
+def _without_weights(life: Life) -> Life:
+    """What is needed of it once it has begun."""
+    return replace(life, weights=[])
 
 
 def _zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:

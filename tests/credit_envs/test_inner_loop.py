@@ -343,7 +343,7 @@ def test_held_out_loss_is_that_of_other_images(seeds: list[int], optimizer: str)
     difference_from_reference(task, seeds, betas, 5)
     dataset = task.dataset
     for network in range(NUM_NETWORKS):
-        held_out = task._held_out_indices[network]
+        held_out = task.draw_life(seeds[network]).held_out
         assert len(set(held_out) | set(task.sample_indices[network])) == 50
         assert held_out.max() < 60
         hidden = torch.tensor(standardise(dataset, dataset.x_train[held_out]))

@@ -72,6 +72,8 @@ def rates_of(task: ClassificationTask, lives: int) -> torch.Tensor:
         {"max_grad_norm": 0.1, "init": "kaiming"},
         {"credit": "groups", "credit_groups": 2, "hidden_sizes": (6, 4), "init": "kaiming"},
         {"architecture": "cnn", "hidden_sizes": (2, 5), "init": "kaiming"},
+        {"permute_classes": True},
+        {"random_projection": 4, "init": "kaiming"},
     ],
 )
 def test_losses_are_the_environments(optimizer, lives, settings):
