@@ -23,6 +23,7 @@ from benchmarks import (
     learned_backprop,
     meta_gradient_table,
     outer_loops,
+    own_subset,
     recovery,
     table_1,
     table_2,
@@ -143,6 +144,8 @@ def tdca() -> str:
     for title, table in TABLES.items():
         parts += section(title, table.__name__.rsplit(".", 1)[-1], table.__doc__)
         parts.append(f"{render(file, table.BLOCKS)}\n")
+    parts += section("Evolved for one subset", own_subset.NAME, own_subset.__doc__)
+    parts.append(f"{own_subset.render(ResultsFile(own_subset.NAME))}\n")
     parts += section("Table S4: complexity", "table_s4", None)
     parts.append(f"{table_s4.render()}\n")
     control = ResultsFile(control_networks.FILE)
