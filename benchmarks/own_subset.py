@@ -157,8 +157,8 @@ def render(file: ResultsFile, seeds: int = 2, quick: bool = False) -> str:
         rows[1][1] += f" *({PAPER})*"
     note = (
         "Train / test accuracy in %, mean ± standard deviation over "
-        f"{len(runs)} seeds of the outer loop and their subsets; in italics what the paper has. "
-        f"{GENERATIONS} generations each."
+        f"{len(runs)} seeds of the outer loop, {wanted[0].settings['generations']} generations "
+        "each, and their subsets; in italics what the paper has."
     )
     return f"{markdown(['', *SUBSETS], rows)}\n\n{note} Made by {makers(file.find_all(wanted))}."
 
