@@ -7,8 +7,8 @@ of all agents' credits, those of another agent, and none. Where constant credits
 own, learning takes no adaptation, only a drift that is good for all. Below, the outer loop: the
 mean return of the candidates' agents after their last update (of the lives that count there), by
 generation; in Pendulum it is begun anew every 60 generations, eight times, and goes on from the
-best start. Bands are standard deviations over seeds of the outer loop. The curves are of the
-networks of Tables S5 and S6; what is missing is meta-trained.
+best start, and in ReversedPendulum six times. Bands are standard deviations over seeds of the outer
+loop. The curves are of the networks of Tables S5 and S6; what is missing is meta-trained.
 """
 
 import argparse

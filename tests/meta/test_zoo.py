@@ -36,7 +36,7 @@ LEARNED = {
     "CreditAssign-CartPole-v0": 195,
     "CreditAssign-ReversedCartPole-v0": 195,
     "CreditAssign-Pendulum-v0": -170,
-    "CreditAssign-ReversedPendulum-v0": -500,
+    "CreditAssign-ReversedPendulum-v0": -250,
     "CreditAssign-BipedalWalker-v0": -20,
     "CreditAssign-MetaWorld-v0": 400,
 }
