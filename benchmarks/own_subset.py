@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from agents import CreditPolicy
-from benchmarks.common.classifiers import policy_of, tuned_for
+from benchmarks.common.classifiers import policy_of, require_whole, tuned_for
 from benchmarks.common.command import exit_code
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta import PGPE
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> None:
+        require_whole(ENV, {})
         file = ResultsFile(NAME, arguments.quick)
         file.fill(jobs(arguments.seeds, arguments.quick), arguments.workers)
         print(render(file, arguments.seeds, arguments.quick))

@@ -131,17 +131,22 @@ def accuracy(
         ValueError: the data set is not whole, so that nothing compares with the paper.
     """
     policy, kwargs = policy_of(method, env_id, env_kwargs)
-    dataset = image_task(env_id, {**kwargs, "num_samples": 1}).dataset
-    total = len(dataset.x_train)
-    if total != FULL_TRAIN[env_id.split("-")[1]]:
-        raise ValueError(
-            f"{dataset.name} is no whole data set, and the tables need one: "
-            "set CREDIT_ENVS_DATA to a folder with it"
-        )
+    require_whole(env_id, kwargs)
     few = FEW_CHOICES if few_choices else {}
     arguments = {"start": start, "regularise": regularise, **few}
     tuned = tuned_for(policy, env_id, kwargs, num_tuning_seeds, **arguments)
     return scores(method, policy, env_id, kwargs, num_seeds, tuned)
+
+
+def require_whole(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the environment's data set is whole."""
+    dataset = image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset
+    total = len(dataset.x_train)
+    if total != FULL_TRAIN.get(env_id.split("-")[1], total):
+        raise ValueError(
+            f"{dataset.name} is no whole data set, and the tables need one: "
+            "set CREDIT_ENVS_DATA to a folder with it"
+        )
 
 
 def split_for(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[int, Split]:

@@ -7,6 +7,7 @@ from agents import DFAPolicy
 from benchmarks import own_subset
 from benchmarks.common.results import ResultsFile
 from benchmarks.own_subset import FRESH, OWN
+from meta.command_line import FAILED
 
 SMALL = {"num_samples": 60, "num_updates": 3}
 DIGITS = "CreditAssign-Digits-v0"
@@ -50,6 +51,16 @@ def test_known_rules_learn_the_subsets_that_evolution_met():
 def test_evolution_raises_the_accuracy_on_its_subset():
     found = own_subset.evolve(0, 20, SMALL)
     assert found["evolved"][OWN]["train"][0] > found["start"][OWN]["train"][0]
+
+
+@pytest.mark.filterwarnings("ignore:Using MNIST-subset")
+def test_part_of_a_data_set_is_refused(monkeypatch, capsys):
+    """Of MNIST, where its folder is not set, there is what a dependency carries."""
+    monkeypatch.setattr(own_subset, "ENV", "CreditAssign-MNIST-v0")
+    monkeypatch.delenv("CREDIT_ENVS_DATA", raising=False)
+    assert own_subset.main([]) == FAILED
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "set CREDIT_ENVS_DATA" in said
 
 
 def test_the_table_pools_lives(tmp_path, monkeypatch):
