@@ -142,7 +142,7 @@ def require_whole(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """Raise ValueError unless the environment's data set is whole."""
     dataset = image_task(env_id, {**env_kwargs, "num_samples": 1}).dataset
     total = len(dataset.x_train)
-    if total != FULL_TRAIN.get(env_id.split("-")[1], total):
+    if total != FULL_TRAIN[env_id.split("-")[1]]:
         raise ValueError(
             f"{dataset.name} is no whole data set, and the tables need one: "
             "set CREDIT_ENVS_DATA to a folder with it"
