@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.common.by_recipe import loop_by_recipe
 from benchmarks.common.classifiers import FILE, Setting, found
 from benchmarks.common.figures import BLUE, GREY, RED, FigureParser, letter, run
 from benchmarks.common.results import Cell, ResultsFile, makers, markdown, spread
@@ -24,7 +25,6 @@ from meta.baselines import image_split
 from meta.command_line import positive
 from meta.evaluation import evaluate
 from meta.outer_loop import OuterLoop
-from meta.recipes import OUTER_LOOPS
 from meta.report import NUM_SUBSETS, fresh_lives, tuning_lives
 from meta.tuning import Tuned, score
 
@@ -129,17 +129,14 @@ def learner(
     env_kwargs: dict[str, Any],
 ) -> OuterLoop:
     """The outer loop with its recipe, annealed over these generations."""
-    kind = OUTER_LOOPS[outer]
-    recipe = kind.recipes[ENV]
     images = {"train_range": meta_range, "evaluate_test": False}
-    return kind.loop_class(
+    return loop_by_recipe(
         "TDCAPolicy",
         ENV,
-        env_kwargs={**recipe.scored_kwargs, **recipe.meta_kwargs, **env_kwargs, **images},
-        policy_kwargs=dict(recipe.policy_kwargs),
+        outer,
+        env_kwargs={**env_kwargs, **images},
         seed=seed,
         anneal_over=generations,
-        **recipe.learner_kwargs,
     )
 
 

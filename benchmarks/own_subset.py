@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from agents import CreditPolicy
+from benchmarks.common.by_recipe import loop_by_recipe
 from benchmarks.common.classifiers import policy_of, require_whole, tuned_for
 from benchmarks.common.command import exit_code
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta import PGPE
 from meta.baselines import image_split
 from meta.command_line import Parser, positive
-from meta.recipes import RECIPES
 from meta.report import NUM_SUBSETS, fresh_lives
 from meta.tuning import Tuned, score
 
@@ -98,18 +98,17 @@ def known_rule(method: str, seeds: int, env_kwargs: dict[str, Any]) -> dict[str,
 
 def learner(seed: int, generations: int, env_kwargs: dict[str, Any]) -> PGPE:
     """The outer loop by its recipe, but for the one subset and the loss on it."""
-    recipe = RECIPES[ENV]
     images = {"train_range": image_split(ENV, env_kwargs).meta_range, "evaluate_test": False}
-    return PGPE(
+    model = loop_by_recipe(
         "TDCAPolicy",
         ENV,
         env_kwargs={**env_kwargs, **images, "loss_on": "train"},
-        policy_kwargs=dict(recipe.policy_kwargs),
         resample_lives=False,
         seed=seed,
         anneal_over=generations,
-        **recipe.learner_kwargs,
     )
+    assert isinstance(model, PGPE)
+    return model
 
 
 def accuracies(

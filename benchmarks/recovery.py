@@ -23,11 +23,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from agents import TDCARNNPolicy
+from benchmarks.common.by_recipe import loop_by_recipe
 from benchmarks.common.figures import FigureParser, letter, rounded, run
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
 from meta.evaluation import CONDITIONS, Condition, evaluate
 from meta.figures import CONDITION_COLOURS
-from meta.pgpe import PGPE
 from meta.recipes import RECIPES
 from meta.report import fresh_lives
 from meta.spread import sample_std
@@ -130,14 +130,7 @@ def returns(
 
 def meta_trained(env_id: str, seed: int, generations: int) -> TDCARNNPolicy:
     """By the environment's recipe."""
-    recipe = RECIPES[env_id]
-    model = PGPE(
-        TDCARNNPolicy,
-        env_id,
-        policy_kwargs=dict(recipe.policy_kwargs),
-        seed=seed,
-        **recipe.learner_kwargs,
-    )
+    model = loop_by_recipe("TDCARNNPolicy", env_id, seed=seed)
     model.learn(generations * model.timesteps_per_generation)
     assert isinstance(model.policy, TDCARNNPolicy)
     return model.policy

@@ -73,6 +73,15 @@ class Setting:
         n = min(self.num_samples, FULL_TRAIN[self.dataset])
         return {"num_samples": n, "num_updates": self.num_updates, **self.env_kwargs}
 
+    @property
+    def is_whole_pool(self) -> bool:
+        """Whether a life has all images that lives are scored on, so that there is one subset."""
+        total = FULL_TRAIN[self.dataset]
+        if self.num_samples > MOST_TUNED_ON:
+            return self.num_samples >= total
+        first, last = split_images(total, self.num_samples).fresh_range
+        return self.num_samples == round((last - first) * total)
+
     def __str__(self) -> str:
         others = "".join(f" {key}={value}" for key, value in self.env_kwargs.items())
         return f"{self.dataset} {self.num_samples}/{self.num_updates}{others}"
@@ -90,13 +99,13 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
         }
         return Job(key, transferred_network, settings)
     many = setting.num_samples > MOST_TUNED_ON
-    alike = many and (method not in METHODS or METHODS[method].init == "zero")
+    # From zero weights, with the same images and the same credits every life is the same.
+    alike = setting.is_whole_pool and (method not in METHODS or METHODS[method].init == "zero")
     settings = {
         "method": method,
         "env_id": setting.env_id,
         "env_kwargs": setting.kwargs,
-        # From zero weights, with all images and the same credits every life is the same.
-        "num_seeds": 2 if quick else 1 if alike else 3 if many else 5,
+        "num_seeds": 1 if alike else 2 if quick else 3 if many else 5,
         "num_tuning_seeds": 1 if quick or setting.num_samples > 1000 else 3,
         "start": FIRST_RATES[setting.num_updates],
         "regularise": not quick,

@@ -126,8 +126,12 @@ def test_a_cell_of_other_settings_is_not_shown(tmp_path):
 
 def test_all_images_and_the_same_credits_are_one_life():
     everything, some = Setting("MNIST", 60_000, 150), Setting("MNIST", 1000, 20)
+    all_fresh, half_fresh = Setting("MNIST", 10_000, 50), Setting("CIFAR10", 10_000, 50)
     assert job(START, everything).settings["num_seeds"] == 1
     assert job("Kaiming BP", everything).settings["num_seeds"] == 3
+    assert job(START, all_fresh).settings["num_seeds"] == 1
+    assert job("Kaiming BP", all_fresh).settings["num_seeds"] == 5
+    assert job(START, half_fresh).settings["num_seeds"] == 5
     assert job(START, some).settings["num_seeds"] == 5
     assert Setting("CIFAR10", 60_000, 150).kwargs["num_samples"] == 50_000
 
