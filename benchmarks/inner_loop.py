@@ -23,7 +23,6 @@ Without MNIST (see `credit_envs.datasets.load`) it runs on the 5,000 images that
 and says so. Speed depends on the data only by how much background there is.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -52,6 +51,7 @@ from credit_envs.networks import OptimizerName
 from credit_envs.networks.onednn import product
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import TrainingSettings
+from meta.command_line import Parser, positive
 from meta.population import EvaluatorSettings, Generation
 from meta.runs import provenance
 from meta.workers import EvaluatorPool, local_pool
@@ -161,21 +161,17 @@ def main() -> None:
 
 def parse_arguments() -> Arguments:
     """From the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.inner_loop",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("inner_loop", prog="python -m benchmarks.inner_loop", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="n = 300 only, and 3 repeats")
-    parser.add_argument("--repeats", type=int, help="timings of each (default 7)")
+    parser.add_argument("--repeats", type=positive, help="timings of each (default 7)")
     parser.add_argument(
-        "--candidates", type=int, default=16, help="candidates in a chunk (default %(default)s)"
+        "--candidates",
+        type=positive,
+        default=16,
+        help="candidates in a chunk (default %(default)s)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all timings as JSON")
     given = parser.parse_args()
-    for name in ("repeats", "candidates"):
-        if (value := getattr(given, name)) is not None and value < 1:
-            parser.error(f"--{name} must be at least 1, not {value}")
     return Arguments(
         num_samples=(300,) if given.quick else (1000, 300, 200),
         optimizers=("adam", "momentum"),

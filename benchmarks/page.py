@@ -3,7 +3,6 @@
 The papers' are docs/tdca.md and docs/deepagrel.md, that of meta-gradients docs/meta-gradients.md.
 """
 
-import argparse
 from pathlib import Path
 from types import ModuleType
 
@@ -39,6 +38,7 @@ from benchmarks.common import control_networks, deepagrel
 from benchmarks.common.classifiers import FILE, render
 from benchmarks.common.results import ResultsFile
 from credit_envs.files import atomic_path
+from meta.command_line import Parser
 
 DOCS = Path(__file__).parent.parent / "docs"
 TABLES = {
@@ -133,7 +133,7 @@ it. The networks were evolved at 1,000 images and 20 updates by `train.py`; thei
 
 def main() -> None:
     """Write the pages."""
-    argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__).parse_args()
+    Parser("page", prog="python -m benchmarks.page", description=__doc__).parse_args()
     for name, page in PAGES.items():
         path = DOCS / f"{name}.md"
         with atomic_path(path) as unfinished:

@@ -4,7 +4,6 @@ Counted as in `credit_envs.complexity`, which says how, and where a figure of th
 up. Nothing is measured: the table is there in an instant.
 """
 
-import argparse
 from collections.abc import Callable
 
 from benchmarks.common.results import markdown
@@ -14,6 +13,7 @@ from credit_envs.complexity import (
     backprop_complexity,
     top_down_complexity,
 )
+from meta.command_line import Parser
 
 INPUTS = {"MNIST / Fashion-MNIST": (784, 60_000), "CIFAR-10": (3072, 50_000)}
 """Inputs of a bottom-up network, and training images."""
@@ -42,11 +42,7 @@ ROWS = {
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.table_s4",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("table_s4", prog="python -m benchmarks.table_s4", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="as it is: nothing takes long")
     parser.parse_args()
     print(render())

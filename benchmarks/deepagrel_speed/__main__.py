@@ -34,6 +34,7 @@ from benchmarks.deepagrel_speed.update import UpdatePart
 from benchmarks.deepagrel_speed.wrapping import WrappingPart
 from benchmarks.inner_loop import describe_machine
 from credit_envs.datasets import load
+from meta.command_line import Parser, positive
 
 PARTS = ("update", "wrapping", "dqn", "tensorflow")
 
@@ -83,22 +84,17 @@ def report(part: Part, repeats: int) -> list[Row]:
 
 def parse_arguments() -> argparse.Namespace:
     """From the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.deepagrel_speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "deepagrel_speed", prog="python -m benchmarks.deepagrel_speed", description=__doc__
     )
     parser.add_argument("--quick", action="store_true", help="fewer settings, and 3 repeats")
-    parser.add_argument("--repeats", type=int, help="turns of each form (default 7)")
+    parser.add_argument("--repeats", type=positive, help="turns of each form (default 7)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument(
         "--tensorflow-python", metavar="PATH", help="interpreter that has TensorFlow"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all timings as JSON")
-    given = parser.parse_args()
-    if given.repeats is not None and given.repeats < 1:
-        parser.error(f"--repeats must be at least 1, not {given.repeats}")
-    return given
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from benchmarks.inner_loop import describe_machine, spread
 from benchmarks.peers.racer import ROOT, Racer, environment
 from benchmarks.peers.with_ours import make_problem
 from credit_envs.datasets import load
+from meta.command_line import Parser, positive
 
 PACKAGES = {"evotorch": ("evotorch",), "evosax": ("evosax", "jax")}
 """What a peer needs in its environment."""
@@ -130,13 +131,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """From the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("peers", prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="n = 300 only, and 3 repeats")
-    parser.add_argument("--repeats", type=int, help="generations of each (default 7)")
+    parser.add_argument("--repeats", type=positive, help="generations of each (default 7)")
     parser.add_argument(
         "--peers", nargs="+", choices=PACKAGES, default=list(PACKAGES), help="default: all"
     )
@@ -144,10 +141,7 @@ def parse_arguments() -> argparse.Namespace:
         "--python", default=sys.executable, metavar="PATH", help="interpreter that has the peers"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all timings as JSON")
-    given = parser.parse_args()
-    if given.repeats is not None and given.repeats < 1:
-        parser.error(f"--repeats must be at least 1, not {given.repeats}")
-    return given
+    return parser.parse_args()
 
 
 def require_installed(peer: str, python: str) -> None:

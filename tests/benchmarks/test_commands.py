@@ -1,17 +1,31 @@
 """Commands that measure: misuse and failure in one line, and no result of another recipe."""
 
+import sys
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
-from benchmarks import bandit, control, headline, meta_gradient, stepped
+from benchmarks import bandit, control, headline
 from benchmarks.common import control_networks
 from benchmarks.common.command import exit_code
 from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED
 
 GAUSSIAN = "CreditAssign-Gaussian-v0"
-COMMANDS = {
-    command.NAME: command for command in (bandit, control, headline, meta_gradient, stepped)
+COMMANDS = (
+    "bandit",
+    "control",
+    "deepagrel_speed.__main__",
+    "headline",
+    "inner_loop",
+    "meta_gradient",
+    "page",
+    "peers.__main__",
+    "stepped",
+    "table_s4",
+)
+MAINS = {
+    name.removesuffix(".__main__"): import_module(f"benchmarks.{name}").main for name in COMMANDS
 }
 
 
@@ -23,6 +37,11 @@ COMMANDS = {
         ("bandit --env Foo", "choose from 'Digits', 'MNIST'"),
         ("bandit --batch 0", "at least 1"),
         ("bandit --repeats -1", "at least 1"),
+        ("deepagrel_speed --repeats 0", "at least 1"),
+        ("inner_loop --candidates 0", "at least 1"),
+        ("peers --repeats -3", "at least 1"),
+        ("table_s4 --only", "unrecognized arguments"),
+        ("page --quick", "unrecognized arguments"),
         ("meta_gradient --repeats 0", "at least 1"),
         ("control --lives 24", "multiple of 16"),
         ("control --rounds 0", "at least 1"),
@@ -30,10 +49,11 @@ COMMANDS = {
         ("stepped --agents 0", "at least 1"),
     ],
 )
-def test_misuse_is_one_line(line, message, capsys):
-    name, *arguments = line.split()
+def test_misuse_is_one_line(line, message, capsys, monkeypatch):
+    name, *_ = line.split()
+    monkeypatch.setattr(sys, "argv", line.split())
     with pytest.raises(SystemExit) as leave:
-        COMMANDS[name].main(arguments)
+        MAINS[name]()
     assert leave.value.code == MISUSED
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{name}: ")

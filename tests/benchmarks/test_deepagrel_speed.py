@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from agents.deepagrel import DeepAGREL
-from benchmarks.deepagrel_speed import __main__ as command
 from benchmarks.deepagrel_speed import against_tensorflow, dqn, update, wrapping
 from benchmarks.deepagrel_speed.problem import Problem
 from benchmarks.deepagrel_speed.race import OURS, Row, Speeds, Turn, race, require_equal, table
@@ -123,17 +122,6 @@ def test_table_has_a_line_for_each_form(row: Row) -> None:
 def test_disagreement_ends_the_command(difference: float) -> None:
     with pytest.raises(SystemExit, match="they disagree by more than 1"):
         require_equal("two forms", difference, tolerance=1.0)
-
-
-@pytest.mark.parametrize("repeats", ["0", "-3"])
-def test_bad_repeats_are_refused(
-    repeats: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["deepagrel_speed", "--repeats", repeats])
-    with pytest.raises(SystemExit) as end:
-        command.main()
-    assert end.value.code == 2
-    assert f"--repeats must be at least 1, not {repeats}" in capsys.readouterr().err
 
 
 def test_a_python_without_tensorflow_ends_in_one_line_and_status_2(
