@@ -17,8 +17,9 @@ from benchmarks.common.results import ResultsFile
 from benchmarks.table_s5 import TASKS, Extent, life_jobs, long_jobs, needed, render, target
 from credit_envs import __version__
 from meta import zoo
-from meta.evaluation import CONDITIONS
+from meta.evaluation import CONDITIONS, evaluate
 from meta.pgpe import PGPE
+from meta.report import FRESH_LIFE
 
 SMALL = Extent(seeds=1, tuning_seeds=0, generations=1, marks=(1_000, 2_000))
 
@@ -245,3 +246,22 @@ def test_table_s6_scores_the_network_of_a_run_and_keeps_the_cell(tmp_path, monke
         first, *later = by_condition["normal"]["episode_return"]["mean"]
         assert later == [first] * len(later)
         assert by_condition["constant"] == by_condition["normal"]
+
+
+def test_the_walker_of_the_zoo_is_followed_over_long_episodes(tmp_path, monkeypatch):
+    """Returns of its lives, as many as asked for, and no cell of another network's."""
+    short = table_s5.walk("network", horizon=20, lives=2)
+    env_id = "CreditAssign-BipedalWalker-v0"
+    evaluation = evaluate(
+        zoo.load(table_s5.WALKER), env_id, [FRESH_LIFE, FRESH_LIFE + 1], {"horizon": 20}
+    )
+    for condition, returns in short.items():
+        lives = evaluation.conditions[condition].per_update["episode_return"]
+        assert returns == pytest.approx(lives[:, -1].tolist(), abs=0.01)
+    file = ResultsFile("table", folder=tmp_path)
+    job = table_s5.walk_job()
+    file.cell(job.key, job.settings, lambda: {"normal": [200.0, 100.0], "constant": [-50.0, 50.0]})
+    said = table_s5._farther(file)
+    assert "150.0 ± 70.7, 50 % of lives above 150; with constant credits 0.0 ± 70.7, 0 %" in said
+    monkeypatch.setattr(zoo, "digest", lambda name: "another")
+    assert table_s5._farther(file) == ""

@@ -37,7 +37,7 @@ LEARNED = {
     "CreditAssign-ReversedCartPole-v0": 195,
     "CreditAssign-Pendulum-v0": -170,
     "CreditAssign-ReversedPendulum-v0": -250,
-    "CreditAssign-BipedalWalker-v0": -20,
+    "CreditAssign-BipedalWalker-v0": 20,
     "CreditAssign-MetaWorld-v0": 400,
 }
 """Mean returns that agents have at least once they have learned."""
