@@ -84,7 +84,8 @@ def test_images_are_learned_as_the_card_says(name, env_id):
         there = "nothing"
     if there != results["dataset"]:
         pytest.skip(f"needs {results['dataset']}: set CREDIT_ENVS_DATA")
-    life = {key: trained[key] for key in ("num_samples", "num_updates") if key in trained}
+    scored = description["results"]["config"].get("env_kwargs", {})
+    life = {key: scored[key] for key in ("num_samples", "num_updates") if key in scored}
     kwargs = {**zoo.network_kwargs(name, env_id), **life}
     fresh = (trained["train_range"][1], 1.0)
     tuned = Tuned(row["learning_rate"], row.get("weight_decay", 0.0))
