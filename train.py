@@ -293,6 +293,8 @@ def report_in(
         meta_trained=True,
         on_step=on_step,
         own=own,
+        # Runs of earlier versions do not say.
+        baselines=run.config.get("baselines", True),
     )
 
 

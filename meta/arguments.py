@@ -132,6 +132,13 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None) -> argp
         help=f"of learning from trials, unless held-out accuracy has not risen for {PATIENCE} "
         f"(default: {EPOCHS}; {DIGITS_EPOCHS} for Digits)",
     )
+    add(
+        "--no-baselines",
+        action="store_const",
+        const=True,
+        help="score image classifiers without the known rules beside them, each of which is tuned: "
+        "where lives are long that takes hours",
+    )
     add("--seed", type=natural, metavar="N", help="of everything drawn (default: 0)")
     add(
         "--workers",
@@ -186,6 +193,7 @@ FIXED_BY_RUN = (
     "generations",
     "timesteps",
     "epochs",
+    "no_baselines",
     "seed",
     "device",
     "logdir",
@@ -239,10 +247,15 @@ def new_run(arguments: argparse.Namespace) -> Run:
         "generations": arguments.generations,
         "timesteps": arguments.timesteps,
         "epochs": arguments.epochs,
+        "baselines": not arguments.no_baselines,
         "seed": arguments.seed or 0,
         "device": arguments.device or "cpu",
         "version": credit_envs.__version__,
     }
+    if arguments.no_baselines and not (agent.learns and set(env_ids) <= set(IMAGES)):
+        raise Misuse(
+            "--no-baselines is for top-down networks that teach image classifiers; leave it out"
+        )
     if env_ids[0] in BANDITS:
         check_trials(arguments, config)
     else:

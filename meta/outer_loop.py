@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from agents import TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
+from agents import SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy, VectorEnvAdapter
 from agents.checkpoints import Resumable
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.checks import require_at_least, require_one_of
@@ -52,6 +52,7 @@ class OuterLoop(Resumable):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "TDCAPolicy": TDCAPolicy,
         "TDCARNNPolicy": TDCARNNPolicy,
+        "SharedTDCAPolicy": SharedTDCAPolicy,
     }
     policy: TopDownPolicy
     default_device = "cpu"

@@ -189,6 +189,7 @@ def image_report(
     meta_trained: bool,
     on_step: Callable[[str], None],
     own: OwnSubsets | None = None,
+    baselines: bool = True,
 ) -> Report:
     """Accuracy on fresh subsets and test images, every method at its best learning rate.
 
@@ -201,9 +202,10 @@ def image_report(
         env_kwargs: of the environment.
         split: which images serve what.
         meta_trained: whether it was, on images of `split.meta_range`; it then gets a row on those
-            apart, and the known rules stand beside it.
+            apart.
         on_step: told what is under way.
         own: gets a row, if the outer loop met no other subsets than these.
+        baselines: whether the known rules stand beside what was meta-trained.
     """
     seeds, tuning_seeds = fresh_lives(NUM_SUBSETS), tuning_lives(_NUM_TUNING_SUBSETS)
     on_step(f"scoring {name}")
@@ -221,9 +223,10 @@ def image_report(
         if own is not None:
             met = score(name, policy, env_id, own.env_kwargs, split.meta_range, *own.settings())
             rows.insert(0, (met, "its own subsets"))
-        on_step("tuning and scoring the baselines")
-        scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
-        rows += [(baseline, "fresh subsets") for baseline in scores[1:]]
+        if baselines:
+            on_step("tuning and scoring the baselines")
+            scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
+            rows += [(baseline, "fresh subsets") for baseline in scores[1:]]
 
     dataset = image_task(env_id, env_kwargs).dataset
     table = Table(
