@@ -230,10 +230,32 @@ def test_the_shared_network_learns_in_lives_of_its_recipe(tmp_path, monkeypatch)
 def test_meta_gradients_go_on_from_the_zoo(tmp_path):
     asked = ["--agent", "tdca-mlp", "--outer", "meta-gradient", "--env", DIGITS]
     asked += ["--init-from", "digits-mlp", "--generations", "1"]
-    asked += ["--env-kwargs", "num_samples=50", "num_updates=2"]
+    asked += ["--env-kwargs", "num_samples=50", "num_updates=2", "--no-baselines"]
     assert train.main([*asked, "--logdir", str(tmp_path)]) == train.DONE
     model = MetaGradient.load(only_run(tmp_path) / "model.zip")
     torch.testing.assert_close(model.policy.beta, zoo.load("digits-mlp").beta, rtol=0, atol=0.011)
+
+
+def test_scores_without_baselines_are_those_with_them(tmp_path):
+    asked = [*TEACH, "1", "--logdir"]
+    assert train.main([*asked, str(tmp_path / "both")]) == train.DONE
+    assert train.main([*asked, str(tmp_path / "alone"), "--no-baselines"]) == train.DONE
+    both, alone = (
+        json.loads((only_run(tmp_path / name) / "results.json").read_text())["rows"]
+        for name in ("both", "alone")
+    )
+    assert [row["images"] for row in alone] == ["meta-training images", "fresh subsets"]
+    assert alone == both[:2]
+    assert len(both) > 2
+
+
+def test_a_resumed_run_remembers_to_leave_baselines_out(tmp_path):
+    assert train.main([*TEACH, "1", "--logdir", str(tmp_path), "--no-baselines"]) == train.DONE
+    folder = only_run(tmp_path)
+    (folder / "results.json").unlink()
+    assert train.main(["--resume", str(folder)]) == train.DONE
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    assert {row["method"] for row in rows} == {"TDCA"}
 
 
 @pytest.mark.parametrize("agent", ["deepagrel", "backprop", "fa", "dfa"])
@@ -393,6 +415,9 @@ def test_list_and_help_teach(capsys):
         ),
         (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "learning_rate=0.1"], "leave it out"),
         (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "num_samples=900"], "at most 648"),
+        (["--agent", "dfa", "--env", DIGITS, "--no-baselines"], "--no-baselines is for top-down"),
+        (["--agent", "tdca-rnn", "--no-baselines"], "--no-baselines is for top-down"),
+        (["--resume", "somewhere", "--no-baselines"], "leave it out"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
         (["--resume", "somewhere", "--device", "cpu"], "leave it out"),
         (["--resume", "somewhere", "--learner-kwargs", "lives=2"], "leave it out"),

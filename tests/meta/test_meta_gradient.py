@@ -163,7 +163,7 @@ def test_one_network_for_networks_of_several_widths_and_numbers_of_classes():
     inner[1]["classes"] = (7, 1, 4)
     settings = {"anneal_over": 20, "learning_rate": 0.05, "smoothing": 1e-3, "seed": 3}
     model = MetaGradient(
-        SharedTDCAPolicy, [DIGITS, DIGITS], inner, resample_lives=False, **settings
+        "SharedTDCAPolicy", [DIGITS, DIGITS], inner, resample_lives=False, **settings
     )
     losses = -np.array(generations(model, 20).history)[:, 0]
     assert losses[-5:].mean() < losses[:5].mean() - 0.05
