@@ -1,6 +1,8 @@
 """Networks of the zoo: each still scores what its card says."""
 
 import shutil
+from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,10 +64,25 @@ def test_agents_learn_as_the_card_says(name):
     assert now[-1] > LEARNED[env_id]
 
 
-def networks_for_images() -> list[tuple[str, str]]:
+LONG = 1_000_000
+"""Images times updates of a life that takes more than seconds."""
+
+
+def life_of(name: str) -> dict[str, int]:
+    """Arguments that say how large the lives are that its card scores, where it does."""
+    asked = zoo.card(name)["results"]["config"].get("env_kwargs", {})
+    return {key: asked[key] for key in ("num_samples", "num_updates") if key in asked}
+
+
+def networks_for_images() -> list[Any]:
     """Names with each of the environments that the network was evolved in."""
     pairs = [(name, env_id) for name in zoo.names() for env_id in zoo.card(name)["meta_training"]]
-    return [(name, env_id) for name, env_id in pairs if env_id in IMAGES]
+    return [
+        pytest.param(name, env_id, marks=pytest.mark.slow if prod(life) > LONG else ())
+        for name, env_id in pairs
+        if env_id in IMAGES
+        for life in [life_of(name).values()]
+    ]
 
 
 @pytest.mark.parametrize(("name", "env_id"), networks_for_images())
@@ -84,9 +101,7 @@ def test_images_are_learned_as_the_card_says(name, env_id):
         there = "nothing"
     if there != results["dataset"]:
         pytest.skip(f"needs {results['dataset']}: set CREDIT_ENVS_DATA")
-    scored = description["results"]["config"].get("env_kwargs", {})
-    life = {key: scored[key] for key in ("num_samples", "num_updates") if key in scored}
-    kwargs = {**zoo.network_kwargs(name, env_id), **life}
+    kwargs = {**zoo.network_kwargs(name, env_id), **life_of(name)}
     fresh = (trained["train_range"][1], 1.0)
     tuned = Tuned(row["learning_rate"], row.get("weight_decay", 0.0))
     seeds = [FRESH_LIFE + i for i in range(NUM_SUBSETS)]
