@@ -5,7 +5,9 @@ grid, with σ = 5 neurons.
 
 The neurons of a group get credits that differ by a factor alone. So from zero weights they learn
 the same, up to that factor, which Adam takes away: a hundred neurons are no more than ten, and ten
-are too few. From Kaiming's initial weights, in the last column, they differ.
+are too few. From Kaiming's initial weights, in the last column, they differ. With all images and
+150 updates ten groups cost less: half a point on MNIST and 1.3 on Fashion-MNIST, beside a credit
+for every neuron.
 """
 
 import sys
