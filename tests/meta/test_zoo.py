@@ -65,7 +65,7 @@ def test_agents_learn_as_the_card_says(name):
 
 
 LONG = 1_000_000
-"""Images times updates of a life that takes more than seconds."""
+"""Images times updates."""
 
 
 def life_of(name: str) -> dict[str, int]:
@@ -74,14 +74,18 @@ def life_of(name: str) -> dict[str, int]:
     return {key: asked[key] for key in ("num_samples", "num_updates") if key in asked}
 
 
+def is_long(name: str) -> bool:
+    """Whether those lives take more than seconds."""
+    return prod(life_of(name).values()) > LONG
+
+
 def networks_for_images() -> list[Any]:
     """Names with each of the environments that the network was evolved in."""
-    pairs = [(name, env_id) for name in zoo.names() for env_id in zoo.card(name)["meta_training"]]
     return [
-        pytest.param(name, env_id, marks=pytest.mark.slow if prod(life) > LONG else ())
-        for name, env_id in pairs
+        pytest.param(name, env_id, marks=[pytest.mark.slow] if is_long(name) else [])
+        for name in zoo.names()
+        for env_id in zoo.card(name)["meta_training"]
         if env_id in IMAGES
-        for life in [life_of(name).values()]
     ]
 
 
