@@ -236,26 +236,19 @@ def test_meta_gradients_go_on_from_the_zoo(tmp_path):
     torch.testing.assert_close(model.policy.beta, zoo.load("digits-mlp").beta, rtol=0, atol=0.011)
 
 
-def test_scores_without_baselines_are_those_with_them(tmp_path):
+def test_scores_without_baselines_are_those_with_them_and_stay_so_when_resumed(tmp_path):
     asked = [*TEACH, "1", "--logdir"]
     assert train.main([*asked, str(tmp_path / "both")]) == train.DONE
     assert train.main([*asked, str(tmp_path / "alone"), "--no-baselines"]) == train.DONE
-    both, alone = (
-        json.loads((only_run(tmp_path / name) / "results.json").read_text())["rows"]
-        for name in ("both", "alone")
-    )
+    paths = [only_run(tmp_path / name) / "results.json" for name in ("both", "alone")]
+    both, alone = (json.loads(path.read_text())["rows"] for path in paths)
     assert [row["images"] for row in alone] == ["meta-training images", "fresh subsets"]
+    assert {row["method"] for row in alone} == {"TDCA"}
     assert alone == both[:2]
     assert len(both) > 2
-
-
-def test_a_resumed_run_remembers_to_leave_baselines_out(tmp_path):
-    assert train.main([*TEACH, "1", "--logdir", str(tmp_path), "--no-baselines"]) == train.DONE
-    folder = only_run(tmp_path)
-    (folder / "results.json").unlink()
-    assert train.main(["--resume", str(folder)]) == train.DONE
-    rows = json.loads((folder / "results.json").read_text())["rows"]
-    assert {row["method"] for row in rows} == {"TDCA"}
+    paths[1].unlink()
+    assert train.main(["--resume", str(paths[1].parent)]) == train.DONE
+    assert json.loads(paths[1].read_text())["rows"] == alone
 
 
 @pytest.mark.parametrize("agent", ["deepagrel", "backprop", "fa", "dfa"])

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from safetensors.torch import load_file, save
 
-from agents import SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy, TopDownPolicy
+from agents import TopDownPolicy
 from credit_envs.checks import nearest
 from credit_envs.files import atomic_path
 from meta.command_line import DONE, FAILED, Parser
@@ -41,9 +41,6 @@ _OF_THE_NETWORK = (
     "optimizer",
     "weight_decay",
 )
-_POLICIES: Mapping[str, type[TopDownPolicy]] = {
-    policy.__name__: policy for policy in (SharedTDCAPolicy, TDCAPolicy, TDCARNNPolicy)
-}
 
 
 def names() -> list[str]:
@@ -108,7 +105,8 @@ def load(name: str) -> TopDownPolicy:
         Box(space["low"], space["high"], tuple(space["shape"]), np.float32)
         for space in (description["observation_space"], description["action_space"])
     )
-    policy_class = _POLICIES[description["policy"]]
+    policy_class = OuterLoop.policy_aliases[description["policy"]]
+    assert issubclass(policy_class, TopDownPolicy)
     policy = policy_class(observation, action, **description["policy_kwargs"])
     policy.load_state_dict(load_file(FOLDER / f"{name}.safetensors"))
     return policy
