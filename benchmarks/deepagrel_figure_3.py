@@ -19,6 +19,7 @@ from benchmarks.common.figures import (
     BLUE,
     GREEN,
     GREY,
+    PURPLE,
     RED,
     SKY,
     FigureParser,
@@ -36,7 +37,14 @@ EXAMPLES = """\
   python -m benchmarks.deepagrel_figure_3 --quick
   python -m benchmarks.deepagrel_figure_3 --only "CIFAR10 Conv" "CIFAR100 Conv" --seeds 10
 """
-COLOURS = {"DeepAGREL": BLUE, deepagrel.TUNED: SKY, "Error-BP": RED, "FA": GREEN, "DFA": GREY}
+COLOURS = {
+    "DeepAGREL": BLUE,
+    deepagrel.TUNED: SKY,
+    deepagrel.LARGER: PURPLE,
+    "Error-BP": RED,
+    "FA": GREEN,
+    "DFA": GREY,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

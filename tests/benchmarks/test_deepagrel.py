@@ -56,6 +56,16 @@ def test_the_rate_with_the_highest_held_out_accuracy_is_taken(tmp_path: Path) ->
     assert {job.settings["rule"] for job in tuning} == {"DeepAGREL"}
 
 
+def test_larger_first_weights_are_networks_of_their_own() -> None:
+    conv = NETWORKS[1]
+    as_published = deepagrel.job(conv, "DeepAGREL", 1.0, 0, 1)
+    larger = deepagrel.job(conv, deepagrel.LARGER, 1.0, 0, 1)
+    assert as_published.key != larger.key
+    for job, most in ((as_published, 0.02), (larger, 0.05)):
+        weights = Plan(**job.settings).begin().policy.q_net.weights
+        assert max(float(each.abs().max()) for each in weights) == pytest.approx(most, rel=0.01)
+
+
 def test_every_network_can_be_made_and_has_a_key_of_its_own() -> None:
     keys = set()
     for network in NETWORKS:
