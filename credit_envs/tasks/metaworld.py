@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Sequence
 from copy import copy
 from functools import cache
+from math import sqrt
 from typing import Any, Literal, NamedTuple
 
 import mujoco
@@ -83,16 +84,20 @@ class MetaWorld(SteppedDynamics):
 
     def see(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """Where the object is from the hand, the goal from the object, and the open gripper."""
-        hand, gripper, thing, goal = np.split(observation, [3, 4, 7])
-        differences = SCALE * np.concatenate([thing - hand, goal - thing])
-        return np.append(differences, gripper).astype(np.float32)
+        # Hand, gripper, object, goal: 3, 1, 3 and 3 numbers.
+        seen = np.empty(7)
+        np.subtract(observation[4:7], observation[:3], out=seen[:3])
+        np.subtract(observation[7:], observation[4:7], out=seen[3:6])
+        seen[:6] *= SCALE
+        seen[6] = observation[3]
+        return seen.astype(np.float32)
 
 
 class Arm:
     """One of Meta-World's environments, which it plays to the last bit in half the time.
 
-    Left out is what agents do not see (orientations, the former observation), and an initial state
-    is simulated once and kept.
+    Left out is what agents do not see (orientations, forces, the former observation), and an
+    initial state is simulated once and kept.
 
     Args:
         name: of the task.
@@ -138,11 +143,15 @@ class Arm:
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
         """As Meta-World's, but for the observation: hand, gripper, object and goal alone."""
-        env = self.env
-        env.set_xyz_action(action[:3])
-        env.do_simulation([action[-1], -action[-1]], n_frames=env.frame_skip)
+        env, model, data = self.env, self.env.model, self.env.data
+        movement = np.minimum(np.maximum(action[:3], -1), 1) * env.action_scale
+        hand = data.mocap_pos[0]
+        hand[:] = np.minimum(np.maximum(hand + movement, env.mocap_low), env.mocap_high)
+        data.ctrl[:] = action[3], -action[3]
+        mujoco.mj_step(model, data, nstep=env.frame_skip)  # type: ignore[attr-defined]
+        # Places are read from it; and the next step's solver begins with what it finds.
+        mujoco.mj_forward(model, data)  # type: ignore[attr-defined]
         env.curr_path_length += 1
-        mujoco.mj_forward(env.model, env.data)  # type: ignore[attr-defined]
         observation = self._observe()
         reward, info = env.evaluate_state(observation, action)
         return observation[_SEEN], reward, False, False, info
@@ -152,8 +161,8 @@ class Arm:
         places = self.env.data.xpos
         observation = np.zeros(39)
         observation[:3] = places[self._hand]
-        apart = float(np.linalg.norm(places[self._right] - places[self._left]))
-        observation[3] = min(apart / 0.1, 1.0)
+        apart = places[self._right] - places[self._left]
+        observation[3] = min(sqrt(apart.dot(apart)) / 0.1, 1.0)
         observation[4:7] = self.env._get_pos_objects()
         observation[-3:] = self.env._get_pos_goal()
         return observation
