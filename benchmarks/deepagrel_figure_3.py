@@ -19,6 +19,7 @@ from benchmarks.common.figures import (
     BLUE,
     GREEN,
     GREY,
+    ORANGE,
     PURPLE,
     RED,
     SKY,
@@ -42,6 +43,7 @@ COLOURS = {
     deepagrel.TUNED: SKY,
     deepagrel.LARGER: PURPLE,
     "Error-BP": RED,
+    deepagrel.LARGER_TWIN: ORANGE,
     "FA": GREEN,
     "DFA": GREY,
 }
