@@ -276,7 +276,7 @@ RECIPES: Mapping[str, Recipe] = {
         policy_kwargs={"hidden_size": 8},
         # Returns in one task are several times those in another. All weights into a credit move
         # it together, so that larger steps of the centre would lead out of what its candidates,
-        # few for three tasks, have seen: the dial would never be found.
+        # few for three tasks, have seen: the dial would seldom be found.
         learner_kwargs=_PLAYED
         | {
             "lives": 3,
