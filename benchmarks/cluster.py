@@ -4,7 +4,9 @@ One generation of the outer loop is evaluated in turns by this process alone, by
 processes and by 1 and 2 actors of a Ray cluster that is started here, after a check that all of
 them give the same losses, bit for bit. Shown are seconds of wall-clock time, median [lowest,
 highest], on which other work on the machine has a hand; and CPU seconds of this process and of the
-workers, on which it has hardly any. Ray's own processes are not counted among those.
+workers, on which it has hardly any. Ray's own processes are not counted among those. Some processes
+take a third longer than others for the same, as long as they live: so all workers are made anew
+several times.
 
 Then a run is repeated in which every worker is killed with a chance of one in five in every
 generation, at any moment of it: the centre of the search and its standard deviation must end bit
@@ -31,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +56,7 @@ NAME = "cluster"
 EXAMPLES = """\
 examples:
   python -m benchmarks.cluster --quick       # a minute
-  python -m benchmarks.cluster --rounds 15
+  python -m benchmarks.cluster --pools 15
 """
 HAS_RAY = find_spec("ray") is not None
 CONTENDERS = (
@@ -95,12 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--quick", action="store_true", help="2 rounds, ReversedCartPole alone; kept apart")
-    add("--rounds", type=positive, metavar="N", help="timings of each (default: 7; quick: 2)")
+    add("--pools", type=positive, metavar="N", help="workers made anew (default: 7; quick: 1)")
+    add("--rounds", type=positive, metavar="N", help="timings of each (default: 3; quick: 2)")
     add(
         "--generations", type=positive, metavar="N", help="of the faulty run (default: 30; quick 5)"
     )
     arguments = parser.parse_args(argv)
-    rounds = arguments.rounds or (2 if arguments.quick else 7)
+    pools = arguments.pools or (1 if arguments.quick else 7)
+    rounds = arguments.rounds or (2 if arguments.quick else 3)
     generations = arguments.generations or (5 if arguments.quick else 30)
     names = ["ReversedCartPole"] if arguments.quick else list(PROBLEMS)
     torch.set_num_threads(1)
@@ -108,19 +112,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         file = ResultsFile(NAME, arguments.quick)
         with cluster():
-            fill(file, names, rounds, generations)
+            fill(file, names, pools, rounds, generations)
         print(render(file))
 
     return exit_code(NAME, work)
 
 
-def fill(file: ResultsFile, names: Sequence[str], rounds: int, generations: int) -> None:
+def fill(
+    file: ResultsFile, names: Sequence[str], pools: int, rounds: int, generations: int
+) -> None:
     """Measure what is missing."""
     kinds = ["processes", *(["Ray"] if HAS_RAY else [])]
     contenders = [list(contender) for contender in CONTENDERS]
     for name in names:
-        settings = {"problem": name, "rounds": rounds, "contenders": contenders}
-        file.cell(f"throughput: {name}", settings, lambda name=name: throughput(name, rounds))  # type: ignore[misc]
+        turns = {"problem": name, "pools": pools, "rounds": rounds}
+        file.cell(
+            f"throughput: {name}",
+            {**turns, "contenders": contenders},
+            lambda name=name: throughput(name, pools, rounds),  # type: ignore[misc]
+        )
     for kind in kinds:
         fault = {"kind": kind, "generations": generations, "chance": CHANCE}
         file.cell(f"faults: {kind}", fault, lambda kind=kind: faults(kind, generations))  # type: ignore[misc]
@@ -153,9 +163,35 @@ def make_pool(kind: str, settings: EvaluatorSettings, number: int) -> EvaluatorP
 # ---------------------------------------------------------------------- throughput
 
 
-def throughput(name: str, rounds: int) -> dict[str, Any]:
-    """Time all contenders in turns, after a check that they agree."""
+def throughput(name: str, pools: int, rounds: int) -> dict[str, Any]:
+    """Time all contenders in turns, with workers that are made anew so many times."""
     problem = PROBLEMS[name]
+    names = [label(*contender) for contender in CONTENDERS]
+    wall: dict[str, list[float]] = {who: [] for who in names}
+    cpu: dict[str, list[list[float]]] = {who: [] for who in names}
+    for _ in range(pools):
+        for round_ in take_turns(problem, rounds):
+            for who, timing in zip(names, round_, strict=True):
+                wall[who].append(timing.wall)
+                cpu[who].append(timing.cpu)
+    return {
+        "candidates": problem.population_size,
+        "num_chunks": -(-problem.population_size // problem.chunk_size),
+        "load_average": os.getloadavg()[0],
+        "wall": wall,
+        "cpu": cpu,
+    }
+
+
+class Turn(NamedTuple):
+    """Seconds of wall-clock time; CPU seconds of this process and of each worker."""
+
+    wall: float
+    cpu: list[float]
+
+
+def take_turns(problem: Problem, rounds: int) -> list[list[Turn]]:
+    """By round, what a generation takes each of `CONTENDERS`, after a check that they agree."""
     settings, generation = generation_of(problem)
     num_chunks = -(-problem.population_size // problem.chunk_size)
     evaluator = Evaluator(settings)
@@ -166,8 +202,6 @@ def throughput(name: str, rounds: int) -> dict[str, Any]:
     pools = [make_pool(kind, settings, number) for kind, number in CONTENDERS if number]
     ways = [here]
     ways += [partial(losses_of, pool, generation, num_chunks) for pool in pools]
-    walls: list[list[float]] = [[] for _ in ways]
-    costs: list[list[list[float]]] = [[] for _ in ways]
     try:
         expected = here()
         for way in ways[1:]:
@@ -176,23 +210,22 @@ def throughput(name: str, rounds: int) -> dict[str, Any]:
                 if not np.array_equal(way(), expected):
                     raise ValueError("workers give other losses than this process: not timed")
         pids = [[], *([pid_of(worker) for worker in pool.workers] for pool in pools)]
-        for _ in range(rounds):
-            for way, workers, wall, cost in zip(ways, pids, walls, costs, strict=True):
-                before = cpu_seconds(workers)
-                started = time.perf_counter()
-                way()
-                wall.append(time.perf_counter() - started)
-                cost.append([b - a for a, b in zip(before, cpu_seconds(workers), strict=True)])
+        return [
+            [turn(way, workers) for way, workers in zip(ways, pids, strict=True)]
+            for _ in range(rounds)
+        ]
     finally:
         for pool in pools:
             pool.close()
-    return {
-        "candidates": problem.population_size,
-        "num_chunks": num_chunks,
-        "load_average": os.getloadavg()[0],
-        "wall": {label(*c): wall for c, wall in zip(CONTENDERS, walls, strict=True)},
-        "cpu": {label(*c): cost for c, cost in zip(CONTENDERS, costs, strict=True)},
-    }
+
+
+def turn(way: Callable[[], object], workers: Sequence[int]) -> Turn:
+    """Time a generation that is evaluated with the help of these processes."""
+    before = cpu_seconds(workers)
+    started = time.perf_counter()
+    way()
+    wall = time.perf_counter() - started
+    return Turn(wall, [b - a for a, b in zip(before, cpu_seconds(workers), strict=True)])
 
 
 def refuse(sentence: str) -> None:
@@ -441,12 +474,15 @@ def render_throughput(cells: Mapping[str, Cell]) -> str:
                 ]
             )
     loads = ", ".join(f"{cell['load_average']:.0f}" for cell in cells.values())
-    rounds = {str(cell["settings"]["rounds"]) for cell in cells.values()}
+    turns = {
+        f"{cell['settings']['pools']} × {cell['settings']['rounds']}" for cell in cells.values()
+    }
     about = (
-        f"Per generation, of {' or '.join(rounds)} rounds in turns; ratios are medians over "
-        "rounds, above 1 is faster. CPU seconds: of this process and of the worker that has most, "
-        "one after the other, which is what an otherwise idle machine would need. Load average of "
-        f"the machine, these included: {loads} on {os.cpu_count()} cores."
+        f"Per generation, of {' or '.join(sorted(turns))} rounds in turns, the first number that "
+        "of workers made anew; ratios are medians over rounds, above 1 is faster. CPU seconds: of "
+        "this process and of the worker that has most, one after the other, which is what an "
+        "otherwise idle machine would need. Load average of the machine, these included: "
+        f"{loads} on {os.cpu_count()} cores."
     )
     return f"{markdown(header, rows)}\n\n{about}"
 

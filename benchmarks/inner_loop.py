@@ -349,7 +349,6 @@ def describe_machine(dataset: Dataset) -> dict[str, str]:
         "data": f"{dataset.name} ({len(dataset.x_train)} training images)",
         "processor": made_by["hardware"],
         "threads": "1",
-        "vectors": torch.backends.cpu.get_cpu_capability(),
         **made_by["versions"],
         "commit": made_by["commit"],
     }

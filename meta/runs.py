@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from credit_envs import __version__
@@ -131,6 +132,12 @@ def provenance() -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Cores, their name and, for names say little, the vector instructions that PyTorch uses."""
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{_named_processor()} ({vectors})"
+
+
+def _named_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

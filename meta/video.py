@@ -99,7 +99,10 @@ class LifeReplay(gymnasium.Env[Any, Any]):
         """
         try:
             frame: Any = self._env.render()
-        except mujoco.FatalError as error:  # type: ignore[attr-defined]
+        except (mujoco.FatalError, ImportError, AttributeError) as error:  # type: ignore[attr-defined]
+            # Two of these are PyOpenGL's, where MUJOCO_GL names a library that is not there.
+            if not isinstance(self._task.dynamics, MetaWorld):
+                raise
             raise OSError(
                 f"Meta-World's pictures take OpenGL, and there is none here ({error}): without a "
                 "screen set MUJOCO_GL=egl, or MUJOCO_GL=osmesa"

@@ -24,7 +24,7 @@ def test_processes_are_timed_once_they_agree_and_killed_ones_change_nothing(tmp_
     monkeypatch.setattr(cluster, "HAS_RAY", False)
     monkeypatch.setattr(cluster, "CONTENDERS", (("none", 0), ("processes", 1), ("processes", 2)))
     file = ResultsFile("cluster", folder=tmp_path)
-    cluster.fill(file, ["ReversedCartPole"], rounds=2, generations=3)
+    cluster.fill(file, ["ReversedCartPole"], pools=2, rounds=1, generations=3)
     cell = file.cells["throughput: ReversedCartPole"]
     assert {who: len(wall) for who, wall in cell["wall"].items()} == {
         "this process": 2,

@@ -75,9 +75,16 @@ def test_episodes_happen_again_in_meta_world(task):
     replay.close()
 
 
-def test_without_opengl_the_error_names_the_fix(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        mujoco.FatalError("an OpenGL platform library has not been loaded"),
+        AttributeError("'NoneType' object has no attribute 'glGetError'"),
+    ],
+)
+def test_without_opengl_the_error_names_the_fix(monkeypatch, capsys, tmp_path, error):
     def no_opengl(self):
-        raise mujoco.FatalError("an OpenGL platform library has not been loaded")
+        raise error
 
     monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", no_opengl)
     replay, _, _ = a_life("MetaWorld", 0, {"horizon": 2})
