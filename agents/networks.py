@@ -172,9 +172,12 @@ class TopDownRNN(TopDownNetwork):
             column of the state, which tells what actions do. Where observations name the task, its
             one-hot id is among those columns: its products are the change of state by task.
         change_scale: factor on those products.
+        input_scales: factor on each column of the observation but the mask; None: 1.
         output_scale: see `TopDownNetwork`.
         squash: see `TopDownNetwork`.
     """
+
+    scales: Tensor
 
     def __init__(
         self,
@@ -184,12 +187,16 @@ class TopDownRNN(TopDownNetwork):
         readout: Readout,
         state_size: int | None,
         change_scale: float,
+        input_scales: Sequence[float] | None,
         output_scale: float,
         squash: Squash,
     ) -> None:
         inputs = num_features - 1
         if state_size is not None:
             inputs += state_size * (num_features - 2 - state_size)
+        scales = torch.ones(inputs)
+        if input_scales is not None:
+            scales[: num_features - 1] = torch.tensor(input_scales)
         super().__init__(
             [
                 (hidden_size, inputs),
@@ -204,11 +211,13 @@ class TopDownRNN(TopDownNetwork):
         self.readout: Readout = readout
         self.state_size = state_size
         self.change_scale = change_scale
+        self.register_buffer("scales", scales, persistent=False)
 
     def forward(self, observation: Tensor, beta: Tensor | None = None) -> Tensor:
         """Credits `(B, credits)` for episodes `(B, T, features)`."""
         parts = self.unpack(self.beta[None] if beta is None else beta)
         input_weight, recurrent_weight, bias, output_weight, output_bias = parts
+        input_weight = input_weight * self.scales
         batch, length, features = observation.shape
         # (T, candidates, columns, lives), cut to the longest episode.
         rows = observation.reshape(len(bias), -1, length, features).permute(2, 0, 3, 1)

@@ -15,6 +15,7 @@ from agents.base import CreditPolicy, NetworkState
 from agents.networks import Readout, Squash, Start, TopDownMLP, TopDownNetwork, TopDownRNN
 from credit_envs.checks import (
     require_at_least,
+    require_numbers,
     require_one_of,
     require_positive,
     require_sizes,
@@ -134,6 +135,9 @@ class TDCARNNPolicy(TopDownPolicy):
             also sees action × change of state. None: state, action and reward alone, as in the
             paper.
         change_scale: factor on those products.
+        input_scales: factor on each column of the observation but the mask, so that what matters
+            is heard: with that of the task's id at 1, hidden states and so credits can be much the
+            same in all tasks. None: all 1.
         output_scale: factor on the outputs.
         squash: outputs go through "tanh", or are clipped to [−1, 1].
 
@@ -152,6 +156,7 @@ class TDCARNNPolicy(TopDownPolicy):
         readout: Readout = "mean",
         state_size: int | None = None,
         change_scale: float = 5.0,
+        input_scales: Sequence[float] | None = None,
         output_scale: float = 1.0,
         squash: Squash = "tanh",
     ) -> None:
@@ -168,12 +173,20 @@ class TDCARNNPolicy(TopDownPolicy):
         if state_size is not None:
             _check_state_size(state_size, shape[1])
         require_positive("change_scale", change_scale)
+        if input_scales is not None:
+            input_scales = require_numbers("input_scales", input_scales)
+            if len(input_scales) != shape[1] - 1:
+                raise ValueError(
+                    f"input_scales has {len(input_scales)} factors, and episodes have "
+                    f"{shape[1] - 1} columns but the mask"
+                )
         require_positive("output_scale", output_scale)
         require_one_of("squash", squash, get_args(Squash))
         self.hidden_size = hidden_size
         self.readout: Readout = readout
         self.state_size = state_size
         self.change_scale = change_scale
+        self.input_scales = input_scales
         self.output_scale = output_scale
         self.squash: Squash = squash
         self.network = TopDownRNN(
@@ -183,6 +196,7 @@ class TDCARNNPolicy(TopDownPolicy):
             readout,
             state_size,
             change_scale,
+            input_scales,
             output_scale,
             squash,
         )
