@@ -176,12 +176,14 @@ def as_torch_rnn(policy, beta, rows, length):
     rnn.bias_ih_l0.copy_(b)
     rnn.bias_hh_l0.zero_()
     x = rows[:length, :-1]
+    inputs = [x * torch.tensor(policy.input_scales or 1.0)]
     if network.state_size is not None:
         state, action = x[:, : network.state_size], x[:, network.state_size : -1]
         change = torch.diff(state, dim=0, append=state[-1:])
-        products = [action[:, i, None] * change for i in range(action.shape[1])]
-        x = torch.cat([x, *(network.change_scale * p for p in products)], dim=1)
-    states, _ = rnn(x[None])
+        inputs += [
+            network.change_scale * action[:, i, None] * change for i in range(action.shape[1])
+        ]
+    states, _ = rnn(torch.cat(inputs, dim=1)[None])
     h = states[0, -1] if network.readout == "last" else states[0].mean(0)
     out = network.output_scale * (wo @ h + bo)
     return out.tanh() if network.squash == "tanh" else out.clamp(-1, 1)
@@ -189,9 +191,11 @@ def as_torch_rnn(policy, beta, rows, length):
 
 @pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("state_size", [None, 3, 4])
-@pytest.mark.parametrize("squash", ["tanh", "clip"])
+@pytest.mark.parametrize(
+    ("squash", "input_scales"), [("tanh", None), ("clip", None), ("clip", (0.5, 3.0, *(1.5,) * 4))]
+)
 @torch.no_grad()
-def test_rnn_policy_equals_torch_rnn(readout, state_size, squash):
+def test_rnn_policy_equals_torch_rnn(readout, state_size, squash, input_scales):
     policy = TDCARNNPolicy(
         EPISODE,
         CREDITS,
@@ -199,6 +203,7 @@ def test_rnn_policy_equals_torch_rnn(readout, state_size, squash):
         readout=readout,
         state_size=state_size,
         change_scale=2.0,
+        input_scales=input_scales,
         output_scale=0.6,
         squash=squash,
     )
@@ -277,6 +282,7 @@ def test_save_and_load(name, tmp_path):
             "readout": "last",
             "state_size": 4,
             "change_scale": 3.0,
+            "input_scales": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
             "output_scale": 0.5,
             "squash": "clip",
         },
@@ -433,6 +439,8 @@ def test_actor_critic_explores_in_one_way():
         (TDCARNNPolicy, {"readout": "men"}, "did you mean 'mean'"),
         (TDCARNNPolicy, {"state_size": 5}, "use at most 4"),
         (TDCARNNPolicy, {"state_size": 0}, "state_size=0 must be a whole number"),
+        (TDCARNNPolicy, {"input_scales": (1.0, 2.0)}, "has 2 factors, and episodes have 6 columns"),
+        (TDCARNNPolicy, {"input_scales": (1.0,) * 5 + (-1.0,)}, "a finite number above 0"),
         (TDCARNNPolicy, {"change_scale": 0}, "change_scale=0 must be a finite number above 0"),
         (TDCARNNPolicy, {"output_scale": 0}, "output_scale=0 must be a finite number above 0"),
         (TDCARNNPolicy, {"squash": "clamp"}, "squash='clamp' is not one of 'clip', 'tanh'"),
