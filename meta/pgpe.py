@@ -89,8 +89,6 @@ class PGPE(OuterLoop):
         optimizer: of the centre: "adam", "sgd" (momentum 0.9) or "clipup".
         anneal_over: number of generations over which centre rate and σ fall linearly; None: never.
         anneal_to: fraction of themselves to which they fall.
-        warm_restarts: let them begin at their whole again each time they have fallen, as often as
-            learning lasts (Loshchilov & Hutter, "SGDR", ICLR 2017); otherwise they stay.
         starts: random starts of evolution, each tried for `generations_per_start`; it goes on from
             the one with the best mean fitness in its last `JUDGED_BY` generations. Where there
             are local optima, a bad one is left so. Each start anneals from the beginning. Learning
@@ -138,7 +136,6 @@ class PGPE(OuterLoop):
         optimizer: CenterOptimizerName = "adam",
         anneal_over: int | None = None,
         anneal_to: float = 0.1,
-        warm_restarts: bool = False,
         starts: int = 1,
         generations_per_start: int = 60,
         chunk_size: int | None = None,
@@ -165,12 +162,6 @@ class PGPE(OuterLoop):
         require_unit("stdev_max_change", stdev_max_change)
         require_positive("center_learning_rate", center_learning_rate)
         require_unit("anneal_to", anneal_to)
-        require_one_of("warm_restarts", warm_restarts, (True, False))
-        if warm_restarts and anneal_over is None:
-            raise ValueError(
-                "warm_restarts is about annealing: say over how many generations, "
-                "with anneal_over=..., or leave it out"
-            )
         require_one_of("optimizer", optimizer, get_args(CenterOptimizerName))
         require_at_least("n_workers", n_workers, 0)
         if anneal_over is not None:
@@ -223,7 +214,6 @@ class PGPE(OuterLoop):
         self.optimizer_name: CenterOptimizerName = optimizer
         self.anneal_over = anneal_over
         self.anneal_to = anneal_to
-        self.warm_restarts = warm_restarts
         self.starts = starts
         self.generations_per_start = generations_per_start
         self._best_start: _Start | None = None
@@ -357,8 +347,7 @@ class PGPE(OuterLoop):
         tried = min(self.generation // self.generations_per_start, self.starts - 1)
         age = self.generation - tried * self.generations_per_start
         span = self.anneal_over - (self.starts - 1) * self.generations_per_start
-        fallen = age % span if self.warm_restarts else min(age, span)
-        return 1.0 + (self.anneal_to - 1.0) * (fallen / span)
+        return 1.0 + (self.anneal_to - 1.0) * min(age / span, 1.0)
 
     def _by_task(
         self, losses: NDArray[np.float64], tasks: Sequence[NDArray[np.int64]]

@@ -288,28 +288,6 @@ def test_annealing_by_generation():
     np.testing.assert_allclose(seen, [0.2, 0.175, 0.15, 0.125, 0.1, 0.1], rtol=1e-6)
 
 
-def test_warm_restarts_begin_at_the_whole_again():
-    model = small(anneal_over=3, anneal_to=0.4, warm_restarts=True, stdev_learning_rate=0.0)
-    seen, rates = [], []
-    for _ in range(7):
-        seen.append(model._next_generation().stdev[0].item() / model.stdev_init)
-        generations(model, 1)
-        rates.append(model.optimizer.param_groups[0]["lr"] / model.center_learning_rate)
-    np.testing.assert_allclose(seen, [1.0, 0.8, 0.6, 1.0, 0.8, 0.6, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(rates, seen, rtol=1e-6)
-
-
-def test_until_the_first_restart_they_change_nothing():
-    settings = {"anneal_over": 4, "seed": 3}
-    without, with_restarts = small(**settings), small(**settings, warm_restarts=True)
-    assert torch.equal(
-        generations(without, 4).policy.beta, generations(with_restarts, 4).policy.beta
-    )
-    assert not torch.equal(
-        generations(without, 1).policy.beta, generations(with_restarts, 1).policy.beta
-    )
-
-
 def test_each_start_anneals_from_the_beginning_and_the_best_to_the_end():
     model = small(
         anneal_over=10, anneal_to=0.5, stdev_learning_rate=0.0, starts=3, generations_per_start=2
@@ -465,8 +443,6 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"worst_lives": 0.0}, "finite number above 0"),
         ({"worst_lives": 1.5}, "at most 1.0"),
         ({"anneal_over": 0}, "anneal_over"),
-        ({"warm_restarts": True}, "say over how many generations"),
-        ({"warm_restarts": "no", "anneal_over": 2}, "warm_restarts='no' is not one of"),
         ({"starts": 0}, "starts"),
         ({"generations_per_start": 0}, "generations_per_start"),
         ({"starts": 3, "generations_per_start": 5, "anneal_over": 15}, "make it 16 or more"),
