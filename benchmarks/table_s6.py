@@ -31,7 +31,7 @@ NAME = "table_s6"
 EXAMPLES = """\
 examples:
   python -m benchmarks.table_s6 --quick                  # one generation, few lives
-  python -m benchmarks.table_s6 --only unseen            # two hours on two cores
+  python -m benchmarks.table_s6 --only unseen            # an hour on two cores
   python -m benchmarks.table_s6 --seeds 1 --only unseen
 """
 ENV_ID = "CreditAssign-MetaWorld-v0"
