@@ -11,7 +11,7 @@ Meta-World's version 2, ours of version 3.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in range(arguments.seeds or (2 if quick else 3)):
             for starts in arguments.only or SHOWN:
                 score(file, seed, starts, arguments.logdir or LOGDIR, quick)
-        print(render(file))
+        print(render(file, quick))
 
     return exit_code(NAME, work)
 
@@ -88,30 +88,49 @@ def score(
     Raises:
         OSError: train.py failed.
     """
-    network = Network(ENV_ID, seed, 1 if quick else None)
-    kwargs = {**network.env_kwargs, "starts": starts}
-    lives = 2 * len(TASKS) if quick else LIVES
-    settings = {"network": network.settings, "env_kwargs": kwargs, "lives": lives}
+    settings = settings_of(seed, starts, quick)
 
     def compute() -> dict[str, Any]:
-        run = network.run(logdir)
+        run = _network(seed, quick).run(logdir)
         policy = PGPE.load(run.checkpoint).policy
-        evaluation = evaluate(policy, ENV_ID, fresh_lives(lives), kwargs, _CONDITIONS)
+        lives = fresh_lives(settings["lives"])
+        evaluation = evaluate(policy, ENV_ID, lives, settings["env_kwargs"], _CONDITIONS)
         return {"tasks": {name: evaluation.of_task(i).to_json() for i, name in enumerate(TASKS)}}
 
-    return file.cell(_key(starts, seed), settings, compute)
+    return file.cell(_key(seed, starts), settings, compute)
 
 
-def _key(starts: str, seed: int) -> str:
+def settings_of(seed: int, starts: Starts, quick: bool = False) -> Mapping[str, Any]:
+    """All that a cell depends on."""
+    network = _network(seed, quick)
+    return {
+        "network": network.settings,
+        "env_kwargs": {**network.env_kwargs, "starts": starts},
+        "lives": 2 * len(TASKS) if quick else LIVES,
+    }
+
+
+def _network(seed: int, quick: bool) -> Network:
+    return Network(ENV_ID, seed, 1 if quick else None)
+
+
+def _key(seed: int, starts: Starts) -> str:
     return f"{ENV_ID}, Table S6, {starts}, seed {seed}"
 
 
-def render(file: ResultsFile) -> str:
+def found(file: ResultsFile, starts: Starts, quick: bool) -> list[Cell]:
+    """The cells of all seeds in these initial states, of networks as the recipe has them now."""
+    stem = _key(0, starts).removesuffix("0")
+    seeds = sorted(int(key.removeprefix(stem)) for key in file.cells if key.startswith(stem))
+    cells = [file.find(_key(seed, starts), settings_of(seed, starts, quick)) for seed in seeds]
+    return [cell for cell in cells if cell is not None]
+
+
+def render(file: ResultsFile, quick: bool = False) -> str:
     """The table in Markdown, with what made it."""
     lines, used = [], []
     for starts in SHOWN:
-        prefix = _key(starts, 0).removesuffix("0")
-        cells = [cell for key, cell in sorted(file.cells.items()) if key.startswith(prefix)]
+        cells = found(file, starts, quick)
         if not cells:
             continue
         used += cells

@@ -215,12 +215,14 @@ def test_table_s6_pools_the_seeds_of_the_outer_loop(tmp_path):
             "success": {"mean": [0.0, end / 1000], "std": [0.0, 0.0]},
         }
         tasks = {task: {"normal": metrics, "constant": metrics} for task in table_s6.TASKS}
-        settings = {"network": {"seed": seed}, "lives": 30}
-        file.cell(table_s6._key("unseen", seed), settings, lambda tasks=tasks: {"tasks": tasks})
+        settings = table_s6.settings_of(seed, "unseen")
+        file.cell(table_s6._key(seed, "unseen"), settings, lambda tasks=tasks: {"tasks": tasks})
+    of_another_recipe = {**table_s6.settings_of(2, "unseen"), "lives": 1}
+    file.cell(table_s6._key(2, "unseen"), of_another_recipe, lambda: {"tasks": tasks})
     lines = table_s6.render(file).splitlines()
     assert lines[2].count("| 10 ± 0 (0 ± 0 %) ") == 3
     assert "| 900 ± 14 (90 ± 1 %) *(1932.2 (0 %))* |" in lines[3]
-    assert "Seeds of the outer loop: 2, 30 lives each" in lines[-1]
+    assert "Seeds of the outer loop: 2, 90 lives each" in lines[-1]
 
 
 def test_table_s6_scores_the_network_of_a_run_and_keeps_the_cell(tmp_path, monkeypatch):
