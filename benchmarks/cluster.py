@@ -5,8 +5,8 @@ processes and by 1 and 2 actors of a Ray cluster that is started here, after a c
 them give the same losses, bit for bit. Shown are seconds of wall-clock time, median [lowest,
 highest], on which other work on the machine has a hand; and CPU seconds of this process and of the
 workers, on which it has hardly any. Ray's own processes are not counted among those. Some processes
-take a third longer than others for the same, as long as they live: so all workers are made anew
-several times.
+take longer than others for the same, as long as they live: so all workers are made anew several
+times.
 
 Then a run is repeated in which every worker is killed with a chance of one in five in every
 generation, at any moment of it: the centre of the search and its standard deviation must end bit
