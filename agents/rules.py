@@ -6,6 +6,7 @@ the target (1 − s)·y + s/k of k classes takes the place of the label y in all
 the environment reports and rewards stays that of y.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -62,9 +63,17 @@ class RulePolicy(CreditPolicy):
         outputs, labels = torch.split(observation, self.num_classes, dim=-1)
         return outputs, labels
 
-    def _action(self, hidden: Tensor, output: Tensor) -> Tensor:
-        """Credits of hidden layers and output as an action."""
-        return torch.cat([hidden, output], dim=-1) / self.credit_scale
+    def _action(self, hidden: Sequence[Tensor], output: Tensor) -> Tensor:
+        """The action `(B, n, credits)` of credits of layers.
+
+        Args:
+            hidden: of the hidden layers, `(B, units, n)` each.
+            output: of the outputs, `(B, n, k)`.
+        """
+        # In the environment's own layout, which has the samples last: nothing is transposed, here
+        # or there.
+        credits = torch.cat([*hidden, output.transpose(1, 2)], dim=1)
+        return credits.div_(self.credit_scale).transpose(1, 2)
 
 
 class FeedbackRulePolicy(RulePolicy):
@@ -105,8 +114,8 @@ class FeedbackRulePolicy(RulePolicy):
             )
         return self._env
 
-    def _feed_back(self, env: CreditAssignVectorEnv, error: Tensor) -> Tensor:
-        """Credits of the hidden layers from the error at the outputs' pre-activations."""
+    def _feed_back(self, env: CreditAssignVectorEnv, error: Tensor) -> list[Tensor]:
+        """Credits of each hidden layer from the error at the outputs' pre-activations."""
         assert isinstance(env.task, ClassificationTask)
         own = self._fixed_weights is None
         weights = env.task.forward_weights if own else self._fixed_weights
@@ -285,7 +294,8 @@ class _DirectFeedbackPolicy(SupervisedRulePolicy):
         )
 
     def _credits(self, signal: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self._action(signal @ self.feedback, self._output_credit(outputs, targets))
+        hidden = self.feedback.T @ signal.transpose(1, 2)
+        return self._action([hidden], self._output_credit(outputs, targets))
 
 
 class DFAPolicy(_DirectFeedbackPolicy):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from credit_envs.networks.inputs import Inputs, OwnInputs
-from credit_envs.networks.mlp import MLPBatch, pre_activations
+from credit_envs.networks.mlp import MLPBatch, pre_activations, through_tanh
 from credit_envs.networks.onednn import product, tanh
 
 PATCH_SIDE = 5
@@ -194,11 +194,11 @@ class CNNBatch:
         """
         filter_credit, *dense_credits = credits
         by_filter = (self.num_networks, self.filters, -1, self._num_samples)
-        # c · (1 − post²) in one pass over contiguous credits, which are read at every position.
-        torch.ops.aten.tanh_backward.grad_input(
+        # Contiguous credits are faster to read at every position.
+        through_tanh(
             filter_credit.contiguous().view(by_filter),
             self._activity.samples.view(by_filter),
-            grad_input=self._error.view(by_filter),
+            out=self._error.view(by_filter),
         )
         inputs.gradient(self._error, scale / self._num_samples, self._gradient)
         return [

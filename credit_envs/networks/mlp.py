@@ -94,9 +94,8 @@ class MLPBatch:
         *hidden_credits, output_credit = credits
         # The scratch no longer needs the pre-activations and holds the local errors c ⊙ f′.
         for post, error, credit in zip(self._post, self._scratch, hidden_credits, strict=False):
-            # c · (1 − post²) in one pass.
-            torch.ops.aten.tanh_backward.grad_input(credit, post[:, :-1], grad_input=error)
-        # p · (c − Σ p·c), likewise.
+            through_tanh(credit, post[:, :-1], out=error)
+        # p · (c − Σ p·c) in one pass.
         torch.ops.aten._softmax_backward_data.out(
             output_credit,
             self.probabilities,
@@ -151,10 +150,20 @@ class MLPBatch:
         """`feedback_credits`, and the first layer's error `(P, units, N)`, to go on down."""
         credits: list[Tensor] = []
         for weight, post in zip(reversed(weights), reversed(self._post), strict=True):
-            credit = torch.bmm(weight.transpose(1, 2), error)
-            error = credit * (1 - post[:, :-1] ** 2)
+            credit = product(weight.transpose(1, 2), error)
+            error = through_tanh(credit, post[:, :-1])
             credits.insert(0, credit)
         return credits, error
+
+
+def through_tanh(credit: Tensor, post: Tensor, out: Tensor | None = None) -> Tensor:
+    """`c · (1 − post²)` in one pass, into `out` if given; post is the activity of the neurons."""
+    result: Tensor = (
+        torch.ops.aten.tanh_backward(credit, post)
+        if out is None
+        else torch.ops.aten.tanh_backward.grad_input(credit, post, grad_input=out)
+    )
+    return result
 
 
 def forward_weights(network_weights: Sequence[Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from credit_envs.networks.inputs import Inputs, OwnInputs
-from credit_envs.networks.mlp import MLPBatch, pre_activations
+from credit_envs.networks.mlp import MLPBatch, pre_activations, through_tanh
 from credit_envs.networks.onednn import product, tanh
 
 
@@ -119,17 +119,17 @@ class ResidualBatch:
         readout = self._readout.local_gradients(self._top, [output_credit], scale)
         scale = scale / self._num_samples
         error, inner_error = self._outer_error, self._inner_error
-        _through_tanh(first_credit, self._states[0][:, :-1], out=error)
+        through_tanh(first_credit, self._states[0][:, :-1], out=error)
         inputs.gradient(error, scale, self._gradients[0])
         for block, (h, u, v, credit) in enumerate(
             zip(self._states, self._inner, self._added, block_credits, strict=True)
         ):
             first, second = self._gradients[1 + 2 * block : 3 + 2 * block]
-            _through_tanh(credit, v, out=error)
+            through_tanh(credit, v, out=error)
             torch.mul(product(error, u.transpose(1, 2)), scale, out=second)
             weight = self.weights[2 + 2 * block][:, :, :-1]
             credit_inside = product(weight.transpose(1, 2), error)
-            _through_tanh(credit_inside, u[:, :-1], out=inner_error)
+            through_tanh(credit_inside, u[:, :-1], out=inner_error)
             torch.mul(product(inner_error, h.transpose(1, 2)), scale, out=first)
         return [*self._gradients, *readout]
 
@@ -168,12 +168,7 @@ class ResidualBatch:
         credits = [credit]
         for block in reversed(range(self.blocks)):
             u, v = self._inner[block][:, :-1], self._added[block]
-            inside = back(1 + 2 * block, credit * (1 - v**2))
-            credit = credit + back(2 * block, inside * (1 - u**2))
+            inside = back(1 + 2 * block, through_tanh(credit, v))
+            credit = credit + back(2 * block, through_tanh(inside, u))
             credits.insert(0, credit)
         return credits
-
-
-def _through_tanh(credit: Tensor, post: Tensor, out: Tensor) -> None:
-    """C · (1 − post²) in one pass."""
-    torch.ops.aten.tanh_backward.grad_input(credit, post, grad_input=out)

@@ -425,8 +425,8 @@ class ClassificationTask(Task):
             raise ValueError('neurons have no credits with credit="parameters"')
         return self._credits.spread(action)
 
-    def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Credits of the hidden layers, by feedback from layer to layer.
+    def feedback_credits(self, error: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Credits of each hidden layer, by feedback from layer to layer.
 
         The error of a layer goes down through feedback weights, which gives the credits of the
         layer below, and on down once it is gated by f′ there. Through the network's own weights,
@@ -437,10 +437,10 @@ class ClassificationTask(Task):
             weights: of the feedback, shaped as `forward_weights`.
 
         Returns:
-            `(P, num_samples, hidden neurons)`; of a convolution, a credit for every position.
+            One tensor `(P, units, num_samples)` per layer; of a convolution, with a credit for
+            every position of a filter.
         """
-        credits = self.network.feedback_credits(error.transpose(1, 2), weights)
-        return torch.cat(credits, dim=1).transpose(1, 2)
+        return self.network.feedback_credits(error.transpose(1, 2), weights)
 
     # ------------------------------------------------------------------ scoring
 
