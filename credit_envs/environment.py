@@ -119,8 +119,12 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         self._begin(self._check_seeds(seeds), None, self.task.check_options(options))
         return self.task.observe()
 
+    @torch.no_grad()
     def step_tensors(self, action: Tensor) -> TensorStep:
         """Update every network by its credits; to be called `num_updates` times after a reset.
+
+        Nothing is recorded for autograd, whether or not credits require gradients: for gradients
+        through lives see `train.py --outer meta-gradient`.
 
         Args:
             action: shape `(P, *action shape)`; used as it is, values beyond ±1 included.

@@ -317,6 +317,13 @@ def test_rules_give_the_credits_they_name():
 
 
 @pytest.mark.parametrize("policy_class", [DFAPolicy, DRTPPolicy])
+def test_rules_give_credits_in_the_layout_of_networks(policy_class):
+    # Samples last: else 100 MB are transposed twice in every update of a large convolution.
+    credits = policy_class(SEEN, ACTED).act(torch.rand(2, *SEEN.shape)).transpose(1, 2)
+    assert credits.is_contiguous()
+
+
+@pytest.mark.parametrize("policy_class", [DFAPolicy, DRTPPolicy])
 def test_rules_take_smoothed_labels(policy_class):
     observation = torch.rand(2, *SEEN.shape)
     plain = policy_class(SEEN, ACTED, credit_scale=4.0, seed=3)

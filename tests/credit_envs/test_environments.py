@@ -218,6 +218,20 @@ def test_tensors_agree_with_numpy(make_vec, env_id):
 
 
 @every_id
+def test_credits_that_require_gradients_are_taken_like_others(make_vec, env_id):
+    env, reference = make_vec(env_id, 2), make_vec(env_id, 2)
+    credits = torch.as_tensor(actions_for(env, 1)[0])
+    env.reset_tensors([4, 9])
+    reference.reset_tensors([4, 9])
+    step = env.step_tensors(credits.clone().requires_grad_())
+    expected = reference.step_tensors(credits)
+    assert torch.equal(step.observation, expected.observation)
+    assert torch.equal(step.reward, expected.reward)
+    assert not step.observation.requires_grad
+    assert not step.reward.requires_grad
+
+
+@every_id
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_copies_go_on_alike(make_vec, env_id, copied):
     env = make_vec(env_id, 2)
