@@ -72,7 +72,7 @@ class DeepAGRELCreditPolicy(FeedbackRulePolicy):
         credit = torch.zeros_like(outputs).scatter_(-1, chosen, error)
         # The Jacobian of the softmax.
         at_outputs = outputs * (credit - (outputs * credit).sum(-1, keepdim=True))
-        return self._action(self._feed_back(env, at_outputs), credit)
+        return self._action(*self._feed_back(env, at_outputs), credit)
 
     def _choose(self, env: CreditAssignVectorEnv, outputs: Tensor) -> Tensor:
         """Answers `(P, n, 1)`."""

@@ -6,7 +6,6 @@ the target (1 − s)·y + s/k of k classes takes the place of the label y in all
 the environment reports and rewards stays that of y.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -63,17 +62,12 @@ class RulePolicy(CreditPolicy):
         outputs, labels = torch.split(observation, self.num_classes, dim=-1)
         return outputs, labels
 
-    def _action(self, hidden: Sequence[Tensor], output: Tensor) -> Tensor:
-        """The action `(B, n, credits)` of credits of layers.
-
-        Args:
-            hidden: of the hidden layers, `(B, units, n)` each.
-            output: of the outputs, `(B, n, k)`.
-        """
-        # In the environment's own layout, which has the samples last: nothing is transposed, here
-        # or there.
-        credits = torch.cat([*hidden, output.transpose(1, 2)], dim=1)
-        return credits.div_(self.credit_scale).transpose(1, 2)
+    def _action(self, *credits: Tensor) -> Tensor:
+        """Credits of hidden layers and outputs, `(B, n, units)` each, as an action."""
+        # Laid out as the environment needs it, with the samples last: large ones take long to
+        # transpose.
+        action = torch.cat([credit.transpose(1, 2) for credit in credits], dim=1)
+        return action.div_(self.credit_scale).transpose(1, 2)
 
 
 class FeedbackRulePolicy(RulePolicy):
@@ -171,7 +165,7 @@ class _SupervisedFeedbackPolicy(FeedbackRulePolicy, SupervisedRulePolicy):
         env = self._attached(observation)
         outputs, targets = self._split(observation)
         hidden = self._feed_back(env, targets - outputs)
-        return self._action(hidden, self._output_credit(outputs, targets))
+        return self._action(*hidden, self._output_credit(outputs, targets))
 
 
 class BackpropPolicy(_SupervisedFeedbackPolicy):
@@ -213,7 +207,7 @@ class BackpropPolicy(_SupervisedFeedbackPolicy):
         outputs, targets = self._split(observation)
         credit = 10.0 * (targets - outputs)
         error = outputs * (credit - (outputs * credit).sum(-1, keepdim=True))
-        return self._action(self._feed_back(env, error), credit)
+        return self._action(*self._feed_back(env, error), credit)
 
 
 class FAPolicy(_SupervisedFeedbackPolicy):
@@ -294,8 +288,8 @@ class _DirectFeedbackPolicy(SupervisedRulePolicy):
         )
 
     def _credits(self, signal: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        hidden = self.feedback.T @ signal.transpose(1, 2)
-        return self._action([hidden], self._output_credit(outputs, targets))
+        hidden = (self.feedback.T @ signal.transpose(1, 2)).transpose(1, 2)
+        return self._action(hidden, self._output_credit(outputs, targets))
 
 
 class DFAPolicy(_DirectFeedbackPolicy):

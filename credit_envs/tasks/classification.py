@@ -437,10 +437,11 @@ class ClassificationTask(Task):
             weights: of the feedback, shaped as `forward_weights`.
 
         Returns:
-            One tensor `(P, units, num_samples)` per layer; of a convolution, with a credit for
-            every position of a filter.
+            One view `(P, num_samples, units)` per layer; of a convolution, with a credit for every
+            position of a filter.
         """
-        return self.network.feedback_credits(error.transpose(1, 2), weights)
+        credits = self.network.feedback_credits(error.transpose(1, 2), weights)
+        return [credit.transpose(1, 2) for credit in credits]
 
     # ------------------------------------------------------------------ scoring
 
