@@ -55,12 +55,14 @@ class Setting:
         num_samples: images; no more than there are.
         num_updates: updates.
         env_kwargs: what else the environment is told.
+        tuned_on: images in the lives that settings are chosen by; None: `num_samples`.
     """
 
     dataset: str
     num_samples: int
     num_updates: int
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tuned_on: int | None = None
 
     @property
     def env_id(self) -> str:
@@ -112,6 +114,8 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
     }
     if many:
         settings["few_choices"] = True
+    if setting.tuned_on:
+        settings["tuned_on"] = setting.tuned_on
     if method in zoo.names():
         # So that a cell is computed again when the network is another.
         settings["network"] = zoo.digest(method)
@@ -127,11 +131,13 @@ def accuracy(
     start: float | None,
     regularise: bool,
     few_choices: bool = False,
+    tuned_on: int | None = None,
     network: str | None = None,
 ) -> dict[str, Any]:
     """Training and test accuracy of each seed, and the settings that were chosen.
 
-    `network` only names the file of the top-down network, so that results tell.
+    `tuned_on` is the number of images in the lives that settings are chosen by, unless that of the
+    environment. `network` only names the file of the top-down network, so that results tell.
 
     Networks are trained on subsets of images that no outer loop has seen. Only where all training
     images are asked for, they are what the outer loop drew its subsets from, too.
@@ -143,7 +149,8 @@ def accuracy(
     require_whole(env_id, kwargs)
     few = FEW_CHOICES if few_choices else {}
     arguments = {"start": start, "regularise": regularise, **few}
-    tuned = tuned_for(policy, env_id, kwargs, num_tuning_seeds, **arguments)
+    tuning_kwargs = {**kwargs, "num_samples": tuned_on or kwargs["num_samples"]}
+    tuned = tuned_for(policy, env_id, tuning_kwargs, num_tuning_seeds, **arguments)
     return scores(method, policy, env_id, kwargs, num_seeds, tuned)
 
 

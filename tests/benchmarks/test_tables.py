@@ -166,6 +166,27 @@ def test_table_s3_has_the_papers_figures_beside_evolved_networks(name, tmp_path)
     assert shown in render(file, [block]).splitlines()[3]
 
 
+def test_settings_may_be_chosen_with_fewer_images_than_scored(monkeypatch):
+    sizes = {}
+
+    def tuned_for(policy, env_id, env_kwargs, num_seeds, **arguments):
+        sizes["tuned"] = env_kwargs["num_samples"]
+
+    def scores(name, policy, env_id, env_kwargs, num_seeds, tuned):
+        sizes["scored"] = env_kwargs["num_samples"]
+
+    for name in (tuned_for, scores):
+        monkeypatch.setattr(classifiers, name.__name__, name)
+    monkeypatch.setattr(classifiers, "require_whole", lambda *arguments: None)
+    block = table_s3.block("MNIST", 60_000, 150, paper=True)
+    tuned_on = []
+    for column in block.columns:
+        classifiers.accuracy(**block.jobs([column], quick=False)[0].settings)
+        assert sizes["scored"] == 60_000
+        tuned_on.append(sizes["tuned"])
+    assert tuned_on == [60_000, 60_000, 10_000, 10_000, 10_000]
+
+
 def test_table_s4_is_the_papers_but_for_one_figure():
     lines = table_s4.render().splitlines()[2:8]
     differing = []
