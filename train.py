@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import Figure as LoggedFigure
 from stable_baselines3.common.logger import configure
 
 from credit_envs.files import atomic_path
+from credit_envs.memory import keep_freed_memory
 from credit_envs.workers import WorkerError
 from meta import trials, zoo
 from meta.arguments import (
@@ -62,6 +63,7 @@ console = Console()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     arguments = parse_arguments(__doc__, argv)
     try:
         if arguments.list:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from credit_envs.memory import keep_freed_memory
 from credit_envs.workers import Result, Shared, Task, Worker, WorkerPool
 
 
@@ -128,6 +129,7 @@ def begin_worker() -> None:
     Also when that ends without a word, as by `kill -9`.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from credit_envs.memory import keep_freed_memory
 from credit_envs.workers import Worker, WorkerError, WorkerPool
 from meta.population import Evaluator, EvaluatorSettings, Generation
 from meta.workers import OPTION, Losses
@@ -107,6 +108,7 @@ class RayWorker(Worker):
 class _Actor:
     def begin(self, settings: EvaluatorSettings) -> None:
         torch.set_num_threads(1)
+        keep_freed_memory()
         self._evaluator = Evaluator(settings)
 
     def losses(self, generation: Generation, chunk: int) -> Losses:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from credit_envs.memory import keep_freed_memory
 from credit_envs.workers import WorkerError
 from meta.command_line import DONE, FAILED, INTERRUPTED
 
@@ -15,6 +16,7 @@ def exit_code(name: str, work: Callable[[], object], goes_on: bool = True) -> in
         work: what it does.
         goes_on: whether it keeps its results, so that it goes on where it was interrupted.
     """
+    keep_freed_memory()
     try:
         work()
     except KeyboardInterrupt:
