@@ -32,7 +32,7 @@ from benchmarks.common.classifiers import (
     scores,
     tuned_for,
 )
-from benchmarks.common.command import exit_code
+from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta import MetaGradient, zoo
 from meta.baselines import image_split, spaces
@@ -351,9 +351,9 @@ def parser() -> Parser:
     """Options."""
     parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--quick", action="store_true", help="Digits alone, a few generations")
-    parser.add_argument("--only", nargs="+", choices=list(COLUMNS), help="columns to compute")
-    parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), help="those to score on")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="methods to score")
+    add_choice(parser, "--only", "COLUMN", COLUMNS)
+    add_choice(parser, "--datasets", "SET", DATASETS)
+    add_choice(parser, "--rows", "METHOD", ROWS)
     parser.add_argument(
         "--zoo", action="store_true", help="keep the network of all data sets as `traveller`"
     )

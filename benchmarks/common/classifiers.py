@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from agents import BackpropPolicy, CreditPolicy, TDCAPolicy
-from benchmarks.common.command import exit_code
+from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from benchmarks.common.transferred_network import transferred_network
 from meta import zoo
@@ -328,7 +328,7 @@ def parser(name: str, description: str | None, columns: Sequence[str]) -> Parser
         help="minutes: the smallest setting, two seeds, learning rates tuned on one subset and "
         "nothing regularised; kept in a file of its own",
     )
-    parser.add_argument("--only", nargs="+", choices=columns, help="columns to compute")
+    add_choice(parser, "--only", "COLUMN", columns)
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="processes (default: one per core)"
     )

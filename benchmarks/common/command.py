@@ -1,11 +1,24 @@
-"""The end of a command: done, interrupted, or one line that says what went wrong."""
+"""What commands share: options that choose, and an end in one line that says what went wrong."""
 
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable
 
 from credit_envs.memory import keep_freed_memory
 from credit_envs.workers import WorkerError
 from meta.command_line import DONE, FAILED, INTERRUPTED
+
+
+def add_choice(parser: ArgumentParser, option: str, metavar: str, names: Iterable[str]) -> None:
+    """An option that takes some of these names; without it the value is None, for all."""
+    names = list(names)
+    parser.add_argument(
+        option,
+        nargs="+",
+        choices=names,
+        metavar=metavar,
+        help=f"of {'; '.join(names)} (default: all)",
+    )
 
 
 def exit_code(name: str, work: Callable[[], object], goes_on: bool = True) -> int:
