@@ -4,9 +4,10 @@ In the paper a top-down network is evolved on the images that its bottom-up netw
 have learned; its 99.8 % are of those. Here PGPE begins with feedback alignment and meets one life
 again and again: one subset of 1,000 images and 20 updates from zero weights, for the loss on those
 images. "Its own subset" is that one, another for each seed of the outer loop; "fresh subsets" are
-five of images that no outer loop has seen, on which the same network leads training at the same
-rate. Below, known rules learn the same subsets, tuned as in Table 1. So what evolution adds on its
-own subset can be told from what generalises.
+five of images that no outer loop has seen, on which the same network leads training. Its learning
+rate is 0.015, at which the start of evolution fits the first of the subsets best. Below, known
+rules learn the same subsets, tuned as in Table 1. So what evolution adds on its own subset can be
+told from what generalises.
 """
 
 import sys
@@ -36,9 +37,9 @@ START = "TDCA, start"
 OWN, FRESH = "its own subset", "fresh subsets"
 SUBSETS = (OWN, FRESH)
 PAPER = "99.8 / 88.61"
-GENERATIONS = 400
-_RATE = 0.01
-"""Of the inner optimiser, the environment's."""
+GENERATIONS = 300
+LEARNING_RATE = 0.015
+"""Of the inner optimiser under the top-down network."""
 _QUICK = {"num_samples": 100, "num_updates": 5}
 
 
@@ -63,13 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def jobs(seeds: int, quick: bool = False) -> list[Job]:
     """A cell for each outer-loop seed, and one for each rule."""
     setting = _QUICK if quick else SETTING
+    settings = {
+        "generations": 2 if quick else GENERATIONS,
+        "learning_rate": LEARNING_RATE,
+        "env_kwargs": setting,
+    }
     evolved = [
-        Job(
-            f"{EVOLVED}, seed {seed}",
-            evolve,
-            {"seed": seed, "generations": 2 if quick else GENERATIONS, "env_kwargs": setting},
-        )
-        for seed in range(seeds)
+        Job(f"{EVOLVED}, seed {seed}", evolve, {"seed": seed, **settings}) for seed in range(seeds)
     ]
     rules = [
         Job(rule, known_rule, {"method": rule, "seeds": seeds, "env_kwargs": setting})
@@ -78,10 +79,12 @@ def jobs(seeds: int, quick: bool = False) -> list[Job]:
     return evolved + rules
 
 
-def evolve(seed: int, generations: int, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+def evolve(
+    seed: int, generations: int, learning_rate: float, env_kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """Accuracies before and after the evolution for one subset."""
-    model = learner(seed, generations, env_kwargs)
-    settings = Tuned(_RATE)
+    model = learner(seed, generations, {**env_kwargs, "learning_rate": learning_rate})
+    settings = Tuned(learning_rate)
     before = accuracies(START, model.policy, env_kwargs, settings, model.life_seeds)
     model.learn(generations * model.timesteps_per_generation)
     after = accuracies(EVOLVED, model.policy, env_kwargs, settings, model.life_seeds)

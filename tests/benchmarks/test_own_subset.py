@@ -49,7 +49,7 @@ def test_known_rules_learn_the_subsets_that_evolution_met():
 
 
 def test_evolution_raises_the_accuracy_on_its_subset():
-    found = own_subset.evolve(0, 20, SMALL)
+    found = own_subset.evolve(0, 20, 0.01, SMALL)
     assert found["evolved"][OWN]["train"][0] > found["start"][OWN]["train"][0]
 
 
