@@ -184,7 +184,7 @@ def test_settings_may_be_chosen_with_fewer_images_than_scored(monkeypatch):
         classifiers.accuracy(**block.jobs([column], quick=False)[0].settings)
         assert sizes["scored"] == 60_000
         tuned_on.append(sizes["tuned"])
-    assert tuned_on == [60_000, 60_000, 10_000, 10_000, 10_000]
+    assert tuned_on == [60_000, 60_000, 10_000, 10_000, 10_000, 60_000]
 
 
 def test_table_s4_is_the_papers_but_for_one_figure():
