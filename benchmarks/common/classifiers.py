@@ -102,7 +102,8 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
         return Job(key, transferred_network, settings)
     many = setting.num_samples > MOST_TUNED_ON
     # From zero weights, with the same images and the same credits every life is the same.
-    alike = setting.is_whole_pool and (method not in METHODS or METHODS[method].init == "zero")
+    init = METHODS[method].init if method in METHODS else setting.env_kwargs.get("init", "zero")
+    alike = setting.is_whole_pool and init == "zero"
     settings = {
         "method": method,
         "env_id": setting.env_id,

@@ -129,6 +129,8 @@ def test_all_images_and_the_same_credits_are_one_life():
     all_fresh, half_fresh = Setting("MNIST", 10_000, 50), Setting("CIFAR10", 10_000, 50)
     assert job(START, everything).settings["num_seeds"] == 1
     assert job("Kaiming BP", everything).settings["num_seeds"] == 3
+    random_start = Setting("MNIST", 60_000, 150, {"init": "kaiming"})
+    assert job(START, random_start).settings["num_seeds"] == 3
     assert job(START, all_fresh).settings["num_seeds"] == 1
     assert job("Kaiming BP", all_fresh).settings["num_seeds"] == 5
     assert job(START, half_fresh).settings["num_seeds"] == 5
