@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from benchmarks.common.command import add_choice
 from benchmarks.common.control_networks import FILE, LOGDIR, Network
 from benchmarks.common.figures import (
     BLUE,
@@ -62,13 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw the figure."""
     parser = FigureParser(NAME, __doc__, EXAMPLES)
     add = parser.add_argument
-    add(
-        "--only",
-        nargs="+",
-        choices=TASKS,
-        metavar="TASK",
-        help=f"of {', '.join(TASKS)} (default: all; quick: CartPole)",
-    )
+    add_choice(parser, "--only", "TASK", TASKS, "all; quick: CartPole")
     add("--seeds", type=positive, metavar="N", help="of the outer loop (default: 3; quick: 2)")
     add(
         "--runs",

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common.command import exit_code
+from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.control_learners import Algorithm, learned
 from benchmarks.common.control_networks import FILE, LOGDIR, Network, Variant, life_of
 from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
@@ -269,13 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute; kept in a file of its own")
-    add(
-        "--only",
-        nargs="+",
-        choices=TASKS,
-        metavar="TASK",
-        help=f"of {', '.join(TASKS)} (default: all; quick: {', '.join(_QUICK_TASKS)})",
-    )
+    add_choice(parser, "--only", "TASK", TASKS, f"all; quick: {', '.join(_QUICK_TASKS)}")
     add("--seeds", type=positive, metavar="N", help="per line (default: 3; quick: 2)")
     add("--logdir", type=Path, metavar="DIR", help=f"runs of train.py (default: {LOGDIR})")
     add("--workers", type=positive, metavar="N", help="processes (default: one per core)")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.command import exit_code
+from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.control_networks import FILE, LOGDIR, Network
 from benchmarks.common.results import Cell, ResultsFile, makers, markdown
 from credit_envs.tasks.metaworld import STARTS, TASKS, Starts
@@ -51,13 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(NAME, prog=f"python -m benchmarks.{NAME}", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute; kept in a file of its own")
-    add(
-        "--only",
-        nargs="+",
-        choices=SHOWN,
-        metavar="STARTS",
-        help=f"initial states, of {', '.join(SHOWN)} (default: all)",
-    )
+    add_choice(parser, "--only", "STARTS", SHOWN)
     add("--seeds", type=positive, metavar="N", help="of the outer loop (default: 3; quick: 2)")
     add("--logdir", type=Path, metavar="DIR", help=f"runs of train.py (default: {LOGDIR})")
     arguments = parser.parse_args(argv)

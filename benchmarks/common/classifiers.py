@@ -329,7 +329,7 @@ def parser(name: str, description: str | None, columns: Sequence[str]) -> Parser
         help="minutes: the smallest setting, two seeds, learning rates tuned on one subset and "
         "nothing regularised; kept in a file of its own",
     )
-    add_choice(parser, "--only", "COLUMN", columns)
+    add_choice(parser, "--only", "COLUMN", columns, "all; quick: those of the smallest setting")
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="processes (default: one per core)"
     )

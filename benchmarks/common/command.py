@@ -9,15 +9,25 @@ from credit_envs.workers import WorkerError
 from meta.command_line import DONE, FAILED, INTERRUPTED
 
 
-def add_choice(parser: ArgumentParser, option: str, metavar: str, names: Iterable[str]) -> None:
-    """An option that takes some of these names; without it the value is None, for all."""
+def add_choice(
+    parser: ArgumentParser, option: str, metavar: str, names: Iterable[str], default: str = "all"
+) -> None:
+    """An option that takes some of these names, or is None.
+
+    Args:
+        parser: that gets it.
+        option: as in `--only`.
+        metavar: what is named.
+        names: to choose from.
+        default: what None stands for, in words.
+    """
     names = list(names)
     parser.add_argument(
         option,
         nargs="+",
         choices=names,
         metavar=metavar,
-        help=f"of {'; '.join(names)} (default: all)",
+        help=f"of {'; '.join(names)} (default: {default})",
     )
 
 

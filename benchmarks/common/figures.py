@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks.common.command import exit_code
+from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.results import FOLDER, ResultsFile
 from credit_envs.files import atomic_path
 from meta.command_line import Parser
@@ -93,13 +93,7 @@ class FigureParser(Parser):
 
 def add_data(parser: FigureParser, known: Iterable[str]) -> None:
     """The option of figures that show several data sets."""
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        choices=list(known),
-        metavar="SET",
-        help=f"of {', '.join(known)} (default: all but Digits; with --quick: Digits)",
-    )
+    add_choice(parser, "--data", "SET", known, "all but Digits; quick: Digits")
 
 
 def chosen_data(arguments: argparse.Namespace, known: Iterable[str]) -> list[str]:
