@@ -150,8 +150,7 @@ def accuracy(
     require_whole(env_id, kwargs)
     few = FEW_CHOICES if few_choices else {}
     arguments = {"start": start, "regularise": regularise, **few}
-    tuning_kwargs = {**kwargs, "num_samples": tuned_on or kwargs["num_samples"]}
-    tuned = tuned_for(policy, env_id, tuning_kwargs, num_tuning_seeds, **arguments)
+    tuned = tuned_for(policy, env_id, kwargs, num_tuning_seeds, num_samples=tuned_on, **arguments)
     return scores(method, policy, env_id, kwargs, num_seeds, tuned)
 
 
@@ -177,6 +176,7 @@ def tuned_for(
     env_id: str,
     env_kwargs: Mapping[str, Any],
     num_seeds: int,
+    num_samples: int | None = None,
     **arguments: Any,
 ) -> Tuned:
     """The settings that do best on validation images.
@@ -186,12 +186,14 @@ def tuned_for(
         env_id: a classification environment.
         env_kwargs: its, `num_samples` among them.
         num_seeds: lives to choose by.
+        num_samples: images in these lives; None: that of the environment.
         arguments: further ones of `tune`.
     """
+    # The split of the lives that are scored, so that these learn other images than those.
     total, split = split_for(env_id, env_kwargs)
     # With images of the split's meta-training part alone, which are fewer than all.
     most = round(split.meta_range[1] * total)
-    kwargs = {**env_kwargs, "num_samples": min(env_kwargs["num_samples"], most)}
+    kwargs = {**env_kwargs, "num_samples": min(num_samples or env_kwargs["num_samples"], most)}
     return tune(policy, env_id, kwargs, split, tuning_lives(num_seeds), **arguments)
 
 
