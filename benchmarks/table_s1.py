@@ -36,7 +36,7 @@ def block(num_samples: int, num_updates: int, paper: bool) -> Block:
         Row("TDCA, evolved at 1,000 / 20", evolved, printed.get("TDCA", {})),
         Row("DFA", "DFA"),
     ]
-    return Block("", columns, rows)
+    return Block(f"{num_samples:,} images, {num_updates} updates", columns, rows)
 
 
 BLOCKS = [block(60_000, 150, paper=True), block(1000, 20, paper=False)]

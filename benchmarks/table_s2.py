@@ -36,7 +36,11 @@ def block(num_samples: int, num_updates: int, paper: bool) -> Block:
         )
         for name, network in NETWORKS.items()
     ]
-    return Block("", columns, [Row("the start of evolution", START), *rows])
+    return Block(
+        f"{num_samples:,} images, {num_updates} updates",
+        columns,
+        [Row("the start of evolution", START), *rows],
+    )
 
 
 BLOCKS = [block(60_000, 150, paper=True), block(1000, 20, paper=False)]

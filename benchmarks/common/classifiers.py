@@ -304,13 +304,13 @@ def main(name: str, description: str | None, blocks: Sequence[Block], quick: Seq
         blocks: the table.
         quick: columns that `--quick` computes.
     """
-    known = list(dict.fromkeys(column for block in blocks for column in block.columns))
-    arguments = parser(name, description, known).parse_args()
+    arguments = parser(name, description, blocks).parse_args()
     columns = arguments.only or (quick if arguments.quick else None)
+    chosen = [block for block in blocks if not arguments.block or block.name in arguments.block]
 
     def work() -> None:
         file = ResultsFile(FILE, arguments.quick)
-        jobs = [job for block in blocks for job in block.jobs(columns, arguments.quick)]
+        jobs = [job for block in chosen for job in block.jobs(columns, arguments.quick)]
         jobs.sort(key=lambda job: -job.settings["env_kwargs"]["num_samples"])
         file.fill(jobs, arguments.workers)
         print(render(file, blocks, arguments.quick))
@@ -318,7 +318,7 @@ def main(name: str, description: str | None, blocks: Sequence[Block], quick: Seq
     return exit_code(name, work)
 
 
-def parser(name: str, description: str | None, columns: Sequence[str]) -> Parser:
+def parser(name: str, description: str | None, blocks: Sequence[Block]) -> Parser:
     """Options of every table."""
     parser = Parser(
         name,
@@ -331,6 +331,9 @@ def parser(name: str, description: str | None, columns: Sequence[str]) -> Parser
         help="minutes: the smallest setting, two seeds, learning rates tuned on one subset and "
         "nothing regularised; kept in a file of its own",
     )
+    names = dict.fromkeys(block.name for block in blocks)
+    add_choice(parser, "--block", "BLOCK", names)
+    columns = dict.fromkeys(column for block in blocks for column in block.columns)
     add_choice(parser, "--only", "COLUMN", columns, "all; quick: those of the smallest setting")
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="processes (default: one per core)"

@@ -24,6 +24,7 @@ from benchmarks.common.results import Job, ResultsFile, markdown, spread
 from benchmarks.common.transferred_network import asked_about
 from meta import zoo
 from meta.baselines import image_env
+from meta.tuning import Split, split_images
 
 TABLES = [table_1, table_2, table_s1, table_s2, table_s3]
 
@@ -168,25 +169,55 @@ def test_table_s3_has_the_papers_figures_beside_evolved_networks(name, tmp_path)
     assert shown in render(file, [block]).splitlines()[3]
 
 
-def test_settings_may_be_chosen_with_fewer_images_than_scored(monkeypatch):
-    sizes = {}
+@pytest.fixture
+def lives(monkeypatch):
+    """What lives would have been asked for, by what they serve; none is lived."""
+    asked = {}
 
-    def tuned_for(policy, env_id, env_kwargs, num_seeds, **arguments):
-        sizes["tuned"] = env_kwargs["num_samples"]
+    def tune(policy, env_id, env_kwargs, split, tuning_seeds, **arguments):
+        asked["tuning"] = (env_kwargs["num_samples"], split)
 
     def scores(name, policy, env_id, env_kwargs, num_seeds, tuned):
-        sizes["scored"] = env_kwargs["num_samples"]
+        asked["scoring"] = env_kwargs["num_samples"]
 
-    for name in (tuned_for, scores):
-        monkeypatch.setattr(classifiers, name.__name__, name)
+    def split_for(env_id, env_kwargs):
+        total = classifiers.FULL_TRAIN[env_id.split("-")[1]]
+        return total, split_images(total, min(env_kwargs["num_samples"], 10_000))
+
     monkeypatch.setattr(classifiers, "require_whole", lambda *arguments: None)
+    for name in (tune, scores, split_for):
+        monkeypatch.setattr(classifiers, name.__name__, name)
+    return asked
+
+
+def test_settings_may_be_chosen_with_fewer_images_than_scored(lives):
     block = table_s3.block("MNIST", 60_000, 150, paper=True)
     tuned_on = []
     for column in block.columns:
         classifiers.accuracy(**block.jobs([column], quick=False)[0].settings)
-        assert sizes["scored"] == 60_000
-        tuned_on.append(sizes["tuned"])
-    assert tuned_on == [60_000, 60_000, 10_000, 10_000, 10_000, 60_000]
+        assert lives["scoring"] == 60_000
+        tuned_on.append(lives["tuning"][0])
+    assert tuned_on == [50_000, 50_000, 10_000, 10_000, 10_000, 50_000]
+
+
+def test_settings_are_chosen_on_other_images_than_lives_are_scored_on(lives):
+    """A sixth of CIFAR-10 would do for 2,000 images, but half is drawn from for 10,000."""
+    deep_cnn = table_2.BLOCKS[1]
+    classifiers.accuracy(**deep_cnn.jobs(["CIFAR-10, 10,000 / 150"], quick=False)[0].settings)
+    assert lives == {"tuning": (2000, Split((0.0, 0.5), (0.5, 1.0))), "scoring": 10_000}
+
+
+def test_a_block_of_a_table_can_be_asked_for_alone(tmp_path, monkeypatch):
+    filled = []
+    monkeypatch.setattr(
+        classifiers.ResultsFile, "fill", lambda _, jobs, workers: filled.append(jobs)
+    )
+    asked = ["table_2", "--block", "Deep CNN", "--only", "MNIST, 1,000 / 20"]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert classifiers.main("table_2", table_2.__doc__, table_2.BLOCKS, quick=[]) == 0
+    kwargs = [wanted.settings["env_kwargs"] for wanted in filled[0]]
+    assert kwargs
+    assert all(kw == {**table_2.CNN, "num_samples": 1000, "num_updates": 20} for kw in kwargs)
 
 
 def test_table_s4_is_the_papers_but_for_one_figure():
