@@ -243,7 +243,7 @@ def accuracy(
         tuned = Tuned(kwargs.get("learning_rate", 0.01), kwargs["weight_decay"])
     else:
         few = FEW_CHOICES if kwargs["num_samples"] > MOST_TUNED_ON else {}
-        arguments = {"start": start, "regularise": True, **few}
+        arguments: dict[str, Any] = {"start": start, "regularise": True, **few}
         tuned = tuned_for(policy, env_id, kwargs, num_tuning_seeds, **arguments)
     return scores(row, policy, env_id, kwargs, num_seeds, tuned)
 
