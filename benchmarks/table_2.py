@@ -7,17 +7,13 @@ backpropagation of the squared error, FA, here another rule than DFA, and DeepAG
 from reward alone. Top-down networks are meta-trained by gradients, at 1,000 images and 20 updates
 (`train.py --agent tdca-mlp --outer meta-gradient --env-kwargs architecture=cnn
 "hidden_sizes=(16,100,100)"`); for "Deep CNN", where a run takes fifty minutes, on MNIST and, with
-`--generations 300`, Fashion-MNIST. Where lives take longest, settings are chosen in lives of fewer
-images: "Deep FC" on CIFAR-10 in those of 10,000, "Deep CNN" on 10,000 in those of 2,000.
+`--generations 300`, Fashion-MNIST.
 """
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.common.classifiers import (
-    DATASETS,
-    MOST_TUNED_ON,
     SQUARED,
     START,
     Block,
@@ -39,21 +35,13 @@ PAPER = {
         "TDCA": ("99.97 / 95.61", "98.45 / 82.54", "90.66 / 34.98"),
     },
 }
-TUNED_ON = {
-    ("Deep FC", "CIFAR-10, 60,000 / 150"): MOST_TUNED_ON,
-    **{("Deep CNN", f"{name}, 10,000 / 150"): 2000 for name in DATASETS},
-}
-"""Images in the lives that settings are chosen by, where they are fewer than in those scored."""
 
 
 def block(
     model: str, short: str, num_samples: int, num_updates: int, paper: bool, **env_kwargs: Any
 ) -> Block:
     """One architecture at one size."""
-    columns = {
-        column: replace(setting, tuned_on=TUNED_ON.get((model, column)))
-        for column, setting in columns_of_datasets(num_samples, num_updates, env_kwargs).items()
-    }
+    columns = columns_of_datasets(num_samples, num_updates, env_kwargs)
     taught = {
         column: f"{name}-{short}"
         for column, name in zip(columns, ("mnist", "fashion", "cifar10"), strict=True)

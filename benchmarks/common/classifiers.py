@@ -2,8 +2,8 @@
 
 Every method trains bottom-up networks with the same inner optimiser. Its learning rate, its weight
 decay and, if it is a rule that learns from labels, its label smoothing are those that do best on
-validation images. Where a life takes minutes, with more than 10,000 images, they are fewer to
-choose from.
+validation images. Where a life takes minutes, with more than 10,000 images or as many in a
+convolutional network, they are fewer to choose from.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -76,6 +76,13 @@ class Setting:
         return {"num_samples": n, "num_updates": self.num_updates, **self.env_kwargs}
 
     @property
+    def has_long_lives(self) -> bool:
+        """Whether a life takes minutes."""
+        convolutional = self.env_kwargs.get("architecture") == "cnn"
+        at_most = MOST_TUNED_ON - 1 if convolutional else MOST_TUNED_ON
+        return self.num_samples > at_most
+
+    @property
     def is_whole_pool(self) -> bool:
         """Whether a life has all images that lives are scored on, so that there is one subset."""
         total = FULL_TRAIN[self.dataset]
@@ -113,7 +120,7 @@ def job(method: str, setting: Setting, quick: bool = False) -> Job:
         "start": FIRST_RATES[setting.num_updates],
         "regularise": not quick,
     }
-    if many:
+    if setting.has_long_lives:
         settings["few_choices"] = True
     if setting.tuned_on:
         settings["tuned_on"] = setting.tuned_on

@@ -200,10 +200,21 @@ def test_settings_may_be_chosen_with_fewer_images_than_scored(lives):
     assert tuned_on == [50_000, 50_000, 10_000, 10_000, 10_000, 50_000]
 
 
+def test_there_are_fewer_settings_to_choose_from_where_lives_are_long():
+    def is_long(num_samples, **env_kwargs):
+        setting = Setting("MNIST", num_samples, 50, env_kwargs)
+        return "few_choices" in job("Kaiming BP", setting).settings
+
+    assert not is_long(10_000)
+    assert not is_long(1000, architecture="cnn")
+    assert is_long(10_000, architecture="cnn")
+    assert is_long(10_001)
+
+
 def test_settings_are_chosen_on_other_images_than_lives_are_scored_on(lives):
     """A sixth of CIFAR-10 would do for 2,000 images, but half is drawn from for 10,000."""
-    deep_cnn = table_2.BLOCKS[1]
-    classifiers.accuracy(**deep_cnn.jobs(["CIFAR-10, 10,000 / 150"], quick=False)[0].settings)
+    setting = Setting("CIFAR10", 10_000, 50, tuned_on=2000)
+    classifiers.accuracy(**job("Kaiming BP", setting).settings)
     assert lives == {"tuning": (2000, Split((0.0, 0.5), (0.5, 1.0))), "scoring": 10_000}
 
 
