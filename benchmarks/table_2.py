@@ -7,7 +7,8 @@ backpropagation of the squared error, FA, here another rule than DFA, and DeepAG
 from reward alone. Top-down networks are meta-trained by gradients, at 1,000 images and 20 updates
 (`train.py --agent tdca-mlp --outer meta-gradient --env-kwargs architecture=cnn
 "hidden_sizes=(16,100,100)"`); for "Deep CNN" a run takes fifty minutes. On Fashion-MNIST it had
-`--generations 300`, on CIFAR-10 150 and `learning_rate=0.005 weight_decay=10`, which suit its start.
+`--generations 300`, on CIFAR-10 150, and `learning_rate=0.005 weight_decay=10`, which suit the
+start.
 """
 
 import sys
