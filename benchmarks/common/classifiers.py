@@ -79,8 +79,8 @@ class Setting:
     def has_long_lives(self) -> bool:
         """Whether a life takes minutes."""
         convolutional = self.env_kwargs.get("architecture") == "cnn"
-        at_most = MOST_TUNED_ON - 1 if convolutional else MOST_TUNED_ON
-        return self.num_samples > at_most
+        n = self.num_samples
+        return n >= MOST_TUNED_ON if convolutional else n > MOST_TUNED_ON
 
     @property
     def is_whole_pool(self) -> bool:

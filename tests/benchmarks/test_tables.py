@@ -218,7 +218,7 @@ def test_settings_are_chosen_on_other_images_than_lives_are_scored_on(lives):
     assert lives == {"tuning": (2000, Split((0.0, 0.5), (0.5, 1.0))), "scoring": 10_000}
 
 
-def test_a_block_of_a_table_can_be_asked_for_alone(tmp_path, monkeypatch):
+def test_a_block_of_a_table_can_be_asked_for_alone(monkeypatch):
     filled = []
     monkeypatch.setattr(
         classifiers.ResultsFile, "fill", lambda _, jobs, workers: filled.append(jobs)
