@@ -1,9 +1,11 @@
-"""The code in the documentation runs, and learns."""
+"""The code in the documentation runs, and learns; pages made from docstrings are up to date."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from credit_envs.envs.__main__ import pages
 
 DOCS = Path(__file__).parent.parent / "docs"
 LEAST = {"your-own-network.md": (0.9, 0.85, 0.9, 0.85), "your-own-rule.md": (0.88, 0.89)}
@@ -27,3 +29,8 @@ def test_code(page: str, block: str, least: float, capsys: pytest.CaptureFixture
     exec(compile(block, str(DOCS / page), "exec"), {"__name__": "__main__"})
     printed = re.findall(r"test accuracy ([\d.]+)", capsys.readouterr().out)
     assert min(map(float, printed)) > least
+
+
+def test_environments() -> None:
+    made_by = "python -m credit_envs.envs > docs/environments.md"
+    assert pages() == (DOCS / "environments.md").read_text(), f"make it anew: {made_by}"
