@@ -1,7 +1,7 @@
-"""The results in the README: every recipe, several seeds, as one Markdown table.
+"""The results in the README: every recipe, several seeds, as Markdown tables.
 
 Each cell comes from runs of train.py, one for each seed, whose folders stay in --logdir. Those that
-the same recipe has finished are not run again, so an interrupted table goes on where it stopped;
+the same recipe has finished are not run again, so an interrupted command goes on where it stopped;
 the run in which it stopped begins anew, for runs are timed.
 """
 
@@ -14,85 +14,88 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.common.command import exit_code
 from benchmarks.common.control_networks import Network
 from benchmarks.common.results import ResultsFile, makers, markdown
 from meta.command_line import Parser, positive
+from meta.recipes import SURFACES
 from meta.spread import sample_std
 
 NAME = "headline"
 LOGDIR = Path("runs") / NAME
-HEADER = ("environment", "agent", "mean ± std", "learning, s", "in all, s")
 _QUICK_GENERATIONS = 2
 Results = Mapping[str, Any]
-Values = Sequence[float]
+Measure = Callable[[Results], Sequence[Sequence[float]]]
+"""What to quote of a run's results: for each task, the values of one seed."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: where networks are meta-trained, and what to quote of the results."""
-
-    env_id: str
-    measures: Mapping[str, Callable[[Results], Values]]
-
-
-def climbed(surface: int, key: str) -> Callable[[Results], Values]:
-    """Per cent of the grid that reaches the summit of a surface."""
-    return lambda results: [100 * results["surfaces"][surface][key]]
+def climbed(key: str) -> Measure:
+    """Per cent of the grid that reaches the summit, for each surface; none where it has no key."""
+    return lambda results: [
+        [100 * surface[key]] for surface in results["surfaces"] if surface[key] is not None
+    ]
 
 
-def episode_return(condition: str, update: int) -> Callable[[Results], Values]:
+def episode_return(condition: str, update: int) -> Measure:
     """Mean return of the fresh lives under a condition."""
-    return lambda results: [results["conditions"][condition]["episode_return"]["mean"][update]]
+    return lambda results: [[results["conditions"][condition]["episode_return"]["mean"][update]]]
 
 
-def accuracy(method: str, split: str) -> Callable[[Results], Values]:
+def accuracy(method: str, split: str) -> Measure:
     """Per cent, of each fresh subset."""
 
-    def measure(results: Results) -> Values:
+    def measure(results: Results) -> Sequence[Sequence[float]]:
         (row,) = (
             row
             for row in results["rows"]
             if row["method"] == method and row["images"] == "fresh subsets"
         )
-        return [100 * value for value in row[f"{split}_accuracy"]]
+        return [[100 * value for value in row[f"{split}_accuracy"]]]
 
     return measure
 
 
-_SURFACE = {
-    "summit reached, %": climbed(0, "policy"),
-    "by gradient ascent, %": climbed(0, "gradient_ascent"),
-}
-_CONTROL = {
-    "return at update 0": episode_return("normal", 0),
-    "after the last": episode_return("normal", -1),
-    "constant credits": episode_return("constant", -1),
-    "shuffled credits": episode_return("shuffled", -1),
-    "frozen": episode_return("frozen", -1),
-}
-_IMAGES = {
-    "TDCA test, %": accuracy("TDCA", "test"),
-    **{method: accuracy(method, "test") for method in ("Kaiming BP", "zero BP", "DFA", "DRTP")},
-}
-ROWS = (
-    Row("CreditAssign-Gaussian-v0", _SURFACE),
-    Row(
-        "CreditAssign-MultiGaussian-v0",
+@dataclass(frozen=True)
+class Table:
+    """Environments in which the same is measured."""
+
+    env_ids: Sequence[str]
+    measures: Mapping[str, Measure]
+
+
+TABLES = (
+    Table(
+        SURFACES,
         {
-            "first summit, %": climbed(0, "policy"),
-            "second summit, %": climbed(1, "policy"),
-            "swapped id, %": climbed(0, "swapped_id"),
-            "swapped id (second), %": climbed(1, "swapped_id"),
+            "summit reached, %": climbed("policy"),
+            "by gradient ascent, %": climbed("gradient_ascent"),
+            "with the id of the other, %": climbed("swapped_id"),
         },
     ),
-    Row("CreditAssign-CartPole-v0", _CONTROL),
-    Row("CreditAssign-ReversedCartPole-v0", _CONTROL),
-    Row("CreditAssign-Pendulum-v0", _CONTROL),
-    Row("CreditAssign-ReversedPendulum-v0", _CONTROL),
-    Row("CreditAssign-Digits-v0", _IMAGES),
-    Row("CreditAssign-MNIST-v0", _IMAGES),
+    Table(
+        (
+            "CreditAssign-CartPole-v0",
+            "CreditAssign-ReversedCartPole-v0",
+            "CreditAssign-Pendulum-v0",
+            "CreditAssign-ReversedPendulum-v0",
+        ),
+        {
+            "return at update 0": episode_return("normal", 0),
+            "after the last": episode_return("normal", -1),
+            "constant credits": episode_return("constant", -1),
+            "shuffled credits": episode_return("shuffled", -1),
+            "frozen": episode_return("frozen", -1),
+        },
+    ),
+    Table(
+        ("CreditAssign-Digits-v0", "CreditAssign-MNIST-v0"),
+        {
+            f"{method}, test, %": accuracy(method, "test")
+            for method in ("TDCA", "Kaiming BP", "zero BP", "DFA", "DRTP")
+        },
+    ),
 )
 
 
@@ -102,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--seeds", type=positive, default=3, metavar="N", help="runs per recipe (default: 3)")
     add("--logdir", type=Path, default=LOGDIR, metavar="DIR", help=f"default: {LOGDIR}")
-    env_ids = [row.env_id for row in ROWS]
+    env_ids = [env_id for table in TABLES for env_id in table.env_ids]
     add(
         "--only",
         nargs="+",
@@ -117,18 +120,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         file = ResultsFile(NAME, arguments.quick, arguments.logdir)
         generations = _QUICK_GENERATIONS if arguments.quick else None
-        lines, made = [], []
-        for row in ROWS:
-            if row.env_id not in arguments.only:
-                continue
-            networks = [Network(row.env_id, seed, generations) for seed in range(arguments.seeds)]
-            runs = [results_of(network, file, arguments.logdir) for network in networks]
-            lines.append([row.env_id, networks[0].agent, *cells(row, runs)])
-            made += runs
-        print(
-            f"{markdown(HEADER, lines)}\n\nOver {arguments.seeds} seeds of the outer loop; test "
-            f"accuracies over their 5 fresh subsets too. Made by {makers(made)}."
+        parts, made = [], []
+        for table in TABLES:
+            lines = []
+            for env_id in table.env_ids:
+                if env_id not in arguments.only:
+                    continue
+                networks = [Network(env_id, seed, generations) for seed in range(arguments.seeds)]
+                runs = [results_of(network, file, arguments.logdir) for network in networks]
+                lines.append([env_id, networks[0].agent, *cells(table.measures, runs)])
+                made += runs
+            if lines:
+                header = ("environment", "agent", *table.measures, "learning, s", "in all, s")
+                parts.append(markdown(header, lines))
+        note = (
+            f"Mean ± standard deviation over {arguments.seeds} seeds of the outer loop; test "
+            "accuracies over their 5 fresh subsets too; surfaces one after the other. Made by "
+            f"{makers(made)}."
         )
+        print("\n\n".join([*parts, note]))
 
     return exit_code(NAME, work)
 
@@ -154,18 +164,26 @@ def results_of(network: Network, file: ResultsFile, logdir: Path) -> Results:
     return file.cell(network.key, network.settings, compute)
 
 
-def cells(row: Row, runs: Sequence[Results]) -> list[str]:
+def cells(measures: Mapping[str, Measure], runs: Sequence[Results]) -> list[str]:
     """What a line of the table says of runs."""
-    said = []
-    for name, measure in row.measures.items():
-        values = np.concatenate([measure(results) for results in runs])
-        spread = f" ± {sample_std(values):.1f}" if len(values) > 1 else ""
-        said.append(f"{name} {values.mean():.1f}{spread}")
-    seconds = [
-        f"{np.mean([results[key] for results in runs]):.0f}"
-        for key in ("learning_seconds", "seconds")
+    return [
+        *(quoted([measure(results) for results in runs]) for measure in measures.values()),
+        *(
+            f"{np.mean([results[key] for results in runs]):.0f}"
+            for key in ("learning_seconds", "seconds")
+        ),
     ]
-    return ["; ".join(said), *seconds]
+
+
+def quoted(values: Sequence[Sequence[Sequence[float]]]) -> str:
+    """Mean ± standard deviation of each task, of values by run, task and subset."""
+    tasks = [np.concatenate(task) for task in zip(*values, strict=True)]
+    return " / ".join(map(spread, tasks)) or "–"
+
+
+def spread(values: NDArray[np.float64]) -> str:
+    """Mean ± standard deviation; the value alone where there is one."""
+    return f"{values.mean():.1f}" + (f" ± {sample_std(values):.1f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
