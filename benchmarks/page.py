@@ -121,7 +121,7 @@ are two points above backpropagation from Kaiming's weights, by `fashion-deep` o
 level with it when they are taught by `mnist-cnn`, two points above what it started from; taught by
 `fashion-cnn` they stay two points below, five above its start, and by `cifar10-cnn` they come two
 points above every rule, one above its start. In 150 updates with 10,000 images of MNIST `mnist-cnn`
-stays 1.6 points below it ([Table 2](tdca.md#table-2-deeper-networks)).
+stays 1.6 points below backpropagation ([Table 2](tdca.md#table-2-deeper-networks)).
 
 Backpropagation from learned initial weights gains about half as much over Kaiming's start, with six
 times as many parameters, and loses more on Fashion-MNIST. The credits are not those of
