@@ -4,6 +4,12 @@ Epochs are those to the stopping point, 20 of them without gain. Accuracies are 
 mean (standard deviation) over seeds, with the weights of the best epoch before and with the last
 ones: the paper does not say which it has. Held-out images are so few that the best epoch is often
 an early one by luck.
+
+On CIFAR-10 DeepAGREL's convolutional network stops 2.5 points below its twin on 1,000 test images,
+whose standard error is 1.5, and 4.2 points on the held-out images; one seed each. It fits more
+slowly, from one answer to an image: when it stops it answers 65 % of the training images right, and
+more from epoch to epoch, where the twin answers 80 %. Patience runs out before it has learned all
+that it could.
 """
 
 import sys

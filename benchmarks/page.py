@@ -57,8 +57,6 @@ FIGURES = {
     "Adaptation: the motor turns round in mid-life": (recovery, ""),
 }
 """Modules, and options with which the committed pictures were made."""
-SHORT = deepagrel.Extent(seeds=1, epochs=20)
-"""As far as a network learned that takes hours to its stopping point."""
 DEEPAGREL_HEAD = """\
 # The evidence of the DeepAGREL paper, as found here
 
@@ -195,10 +193,6 @@ def deep_agrel() -> str:
     table, file = deepagrel_table_1, ResultsFile(deepagrel.FILE)
     parts = [DEEPAGREL_HEAD, *section("Table 1: accuracy and epochs", table.NAME, table.__doc__)]
     parts.append(f"{table.render(file, deepagrel.Extent())}\n")
-    short = f'{table.NAME} --only "CIFAR10 Conv" --seeds 1 --epochs {SHORT.epochs}'
-    parts += section(f"CIFAR-10, the first {SHORT.epochs} epochs", short, None)
-    shown = [network for network in deepagrel.NETWORKS if network.name == "CIFAR10 Conv"]
-    parts.append(f"{table.render(file, SHORT, shown)}\n")
     parts += figure("Figure 3: right answers in learning", deepagrel_figure_3, file)
     skipping, delayed = deepagrel_skipping, delayed_reward
     parts += section("Learning only from surprise", skipping.NAME, skipping.__doc__)
