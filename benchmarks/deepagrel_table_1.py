@@ -7,9 +7,8 @@ an early one by luck.
 
 On CIFAR-10 DeepAGREL's convolutional network stops 2.5 points below its twin on 1,000 test images,
 whose standard error is 1.5, and 4.2 points on the held-out images; one seed each. It fits more
-slowly, from one answer to an image: when it stops it answers 65 % of the training images right, and
-more from epoch to epoch, where the twin answers 80 %. Patience runs out before it has learned all
-that it could.
+slowly, from one answer to an image: in its last epoch 63 % of the answers it learned from were
+right, of the twin's 80 %, and it was still getting better, by a point in ten epochs.
 """
 
 import sys

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.common.command import exit_code
 from benchmarks.common.control_networks import Network
-from benchmarks.common.results import ResultsFile, makers, markdown
+from benchmarks.common.results import ResultsFile, makers, markdown, spread
 from meta.command_line import Parser, positive
 from meta.recipes import SURFACES
-from meta.spread import sample_std
 
 NAME = "headline"
 LOGDIR = Path("runs") / NAME
@@ -178,12 +176,7 @@ def cells(measures: Mapping[str, Measure], runs: Sequence[Results]) -> list[str]
 def quoted(values: Sequence[Sequence[Sequence[float]]]) -> str:
     """Mean ± standard deviation of each task, of values by run, task and subset."""
     tasks = [np.concatenate(task) for task in zip(*values, strict=True)]
-    return " / ".join(map(spread, tasks)) or "–"
-
-
-def spread(values: NDArray[np.float64]) -> str:
-    """Mean ± standard deviation; the value alone where there is one."""
-    return f"{values.mean():.1f}" + (f" ± {sample_std(values):.1f}" if len(values) > 1 else "")
+    return " / ".join(spread(task, factor=1.0, digits=1) for task in tasks) or "–"
 
 
 if __name__ == "__main__":

@@ -33,12 +33,11 @@ from numpy.typing import NDArray
 from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.control_learners import Algorithm, learned
 from benchmarks.common.control_networks import FILE, LOGDIR, Network, Variant, life_of
-from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown
+from benchmarks.common.results import Cell, Job, ResultsFile, makers, markdown, spread
 from meta import zoo
 from meta.command_line import Parser, positive
 from meta.evaluation import evaluate
 from meta.report import fresh_lives
-from meta.spread import sample_std
 
 NAME = "table_s5"
 EXAMPLES = """\
@@ -493,7 +492,7 @@ def _farther(file: ResultsFile) -> str:
 
     def said(condition: str) -> str:
         returns = np.array(cell[condition])
-        mean = f"{returns.mean():.1f} ± {sample_std(returns):.1f}".replace("-", "−")
+        mean = spread(returns, factor=1.0, digits=1)
         return f"{mean}, {(returns > _WALKED).mean():.0%} of lives above {_WALKED}".replace(
             "%", " %"
         )
@@ -519,7 +518,7 @@ def block(file: ResultsFile, task: str, extent: Extent) -> tuple[list[list[str]]
         long = file.find_all(long_jobs(plain, index, extent))
         if not short:
             continue
-        first = spread([cell["scores"][0] for cell in short])
+        first = spread([cell["scores"][0] for cell in short], factor=1.0, digits=1)
         life, more = (
             with_steps([c["scores"][-1] for c in cells], [c["steps"][-1] for c in cells])
             for cells in (short, long)
@@ -548,7 +547,9 @@ def network_lines(
         steps_lived = [cell["life_steps"] for cell in cells] if condition == "normal" else []
         life = with_steps(returns[:, -1], steps_lived)
         name += "" if len(cells) == extent.seeds else f", {len(cells)} of the seeds"
-        lines.append([name, spread(returns[:, 0]), life, "", "", steps, paper])
+        lines.append(
+            [name, spread(returns[:, 0], factor=1.0, digits=1), life, "", "", steps, paper]
+        )
     return lines
 
 
@@ -575,14 +576,8 @@ def needed(runs: Sequence[Sequence[Cell]], enough: float) -> str:
 
 def with_steps(returns: Values, steps: Sequence[float]) -> str:
     """Returns and, in brackets, after how many environment steps, as far as there are any."""
-    said = spread(returns) if len(returns) else ""
+    said = spread(returns, factor=1.0, digits=1) if len(returns) else ""
     return f"{said} ({np.mean(steps):,.0f})" if steps else said
-
-
-def spread(values: Values) -> str:
-    """Mean ± standard deviation; the value alone where there is one."""
-    mean = f"{np.mean(values):.1f}".replace("-", "−")
-    return mean if len(values) == 1 else f"{mean} ± {sample_std(values):.1f}"
 
 
 if __name__ == "__main__":

@@ -15,17 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.common.command import add_choice, exit_code
 from benchmarks.common.control_networks import FILE, LOGDIR, Network
-from benchmarks.common.results import Cell, ResultsFile, makers, markdown
+from benchmarks.common.results import Cell, ResultsFile, makers, markdown, spread
 from credit_envs.tasks.metaworld import STARTS, TASKS, Starts
 from meta.command_line import Parser, positive
 from meta.evaluation import Condition, evaluate
 from meta.pgpe import PGPE
 from meta.report import fresh_lives
-from meta.spread import sample_std
 
 NAME = "table_s6"
 EXAMPLES = """\
@@ -152,13 +149,7 @@ def said(metrics: Sequence[Any], update: int) -> str:
     """Return and success after an update, of networks by seed."""
     returns = [of_seed["episode_return"]["mean"][update] for of_seed in metrics]
     success = [100 * of_seed["success"]["mean"][update] for of_seed in metrics]
-    return f"{spread(returns)} ({spread(success)} %)"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation; the value alone where there is one."""
-    mean = f"{np.mean(values):.0f}"
-    return mean if len(values) == 1 else f"{mean} ± {sample_std(values):.0f}"
+    return f"{spread(returns, factor=1.0, digits=0)} ({spread(success, factor=1.0, digits=0)} %)"
 
 
 if __name__ == "__main__":

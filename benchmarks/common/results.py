@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from rich.progress import track
 
 from credit_envs.files import atomic_path
@@ -161,9 +162,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def spread(values: Sequence[float], factor: float = 100.0) -> str:
-    """Mean ± standard deviation in per cent; the value alone where there is one."""
+def spread(values: ArrayLike, factor: float = 100.0, digits: int = 2) -> str:
+    """Mean ± standard deviation, in per cent unless told; the value alone where there is one."""
     scaled = factor * np.asarray(values)
-    if len(scaled) == 1:
-        return f"{scaled[0]:.2f}"
-    return f"{scaled.mean():.2f} ± {sample_std(scaled):.2f}"
+    mean = f"{scaled.mean():.{digits}f}".replace("-", "−")
+    return mean if len(scaled) == 1 else f"{mean} ± {sample_std(scaled):.{digits}f}"

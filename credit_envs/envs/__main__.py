@@ -27,13 +27,10 @@ def pages() -> str:
 def _page(entry_point: str, specs: list[EnvSpec]) -> str:
     """The page of a class, under the ids that it is registered by."""
     docstring = inspect.getdoc(load_env_creator(entry_point)) or ""
-    ids = [f"`{spec.id}`" for spec in specs]
-    chosen = [_arguments(spec) for spec in specs]
-    defaults = [
-        f"* {name}: {arguments}" for name, arguments in zip(ids, chosen, strict=True) if arguments
-    ]
+    heading = "## " + ", ".join(f"`{spec.id}`" for spec in specs)
+    chosen = [f"* `{spec.id}`: {said}" for spec in specs if (said := _arguments(spec))]
     nested = re.sub("^#", "##", docstring, flags=re.MULTILINE)
-    return "\n\n".join(filter(None, [f"## {', '.join(ids)}", "\n".join(defaults), nested]))
+    return "\n\n".join(filter(None, [heading, "\n".join(chosen), nested]))
 
 
 def _arguments(spec: EnvSpec) -> str:
