@@ -23,11 +23,14 @@ class NetworkState:
 
     Attributes:
         hidden: activities of each hidden layer, `(B, units, n)`.
+        above: weights, without biases, from each hidden layer to the next or the outputs,
+            `(B, units above, units)`.
         progress: updates done by each network, as a fraction of those in its life, `(B,)` or `()`.
         num_updates: updates in a life.
     """
 
     hidden: Sequence[Tensor]
+    above: Sequence[Tensor]
     progress: Tensor
     num_updates: int
 
@@ -36,7 +39,7 @@ class NetworkState:
         """The state of the perceptrons in a classification environment."""
         assert isinstance(env.task, ClassificationTask)
         progress = torch.from_numpy(env.updates / env.num_updates).to(env.task.device)
-        return cls(env.task.activities, progress, env.num_updates)
+        return cls(env.task.activities, env.task.forward_weights, progress, env.num_updates)
 
 
 class CreditPolicy(BasePolicy):

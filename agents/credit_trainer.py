@@ -193,8 +193,10 @@ class CreditTrainer:
             return self.policy.act(rows)
         assert self.num_updates is not None
         hidden = [activity.T[None].to(rows) for activity in activities]
+        above = [stage.layer.weight[None].to(rows) for stage in self._stages[1:]]
         progress = torch.tensor(min(self.updates, self.num_updates - 1) / self.num_updates)
-        return self.policy.act_on(rows, None, NetworkState(hidden, progress, self.num_updates))
+        state = NetworkState(hidden, above, progress, self.num_updates)
+        return self.policy.act_on(rows, None, state)
 
     def _forward(self, inputs: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
         """Per layer its input, pre-activations and activities; and the model's outputs."""

@@ -15,9 +15,11 @@ from credit_envs.checks import require_at_least, require_positive
 from credit_envs.tasks import ClassificationTask
 
 _CONTEXT = 5
-_OUTPUT_TERMS, _SIGNAL_TERMS, _NEURON_TERMS = 5, 4, 10
+_OUTPUT_TERMS, _SIGNAL_TERMS, _NEURON_TERMS = 5, 4, 11
 # So large that the environments' clip of the gradient sets the size of most steps.
 _GAIN = 10.0
+# Of reciprocal feedback, beside fixed feedback of entries up to 1/√k.
+_RECIPROCAL_GAIN = 2.0
 # So that neither 1/p nor its derivative overflows.
 _SMALLEST = 1e-18
 # What the perceptron makes of sizes must not run on beyond those of meta-training.
@@ -44,7 +46,7 @@ class SharedNetwork(TopDownNetwork):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Random context units whose outputs are 0: direct feedback alignment."""
+        """Random context units whose outputs are 0: feedback, and nothing else."""
         weight, bias, *outputs = self.unpack(self.beta[None])
         weight.normal_(std=_CONTEXT**-0.5, generator=generator)
         bias.normal_(std=0.5, generator=generator)
@@ -87,22 +89,29 @@ class SharedTDCAPolicy(TopDownPolicy):
 
         c_k = g · Σ_i w_i φ_i(p_k, y_k),    c_j = g_l · Σ_i v_i ψ_i(u_j, a_j, s_j, t_j),
 
-    with a_j the neuron's own activity, u = Bᵀe the projection of a signal e of the outputs, which
-    starts as y − p, and s = Cᵀy, t = Cᵀp those of the label and the outputs on a random half of
-    the classes: with them, a neuron can learn from some classes alone. B (uniform in ±1/√k) and C
-    (±1) are fixed and random. The weights w, v and gains g come from a tanh perceptron that sees
-    how far training is, how many updates (up to 40) and samples (up to 2,000) there are, the loss
-    relative to that of guessing, and the mean squared activity of the layer. It starts as direct
-    feedback alignment with the outputs' credit of the squared error, all times 10.
+    with a_j the neuron's own activity, u = b·Bᵀe + 2r·Rᵀe the feedback of a signal e of the
+    outputs, which starts as y − p, and s = Cᵀy, t = Cᵀp the label and the outputs on a random half
+    of the classes: with them, a neuron can learn from some classes alone. B (uniform in ±1/√k) and
+    C (±1) are fixed and random; b fades from 1 to 0 over the first half of a life. Rᵀe is
+    reciprocal feedback, from layer to layer and gated by f′, through the network's own weights. To
+    learn R without transport of weights, it is enough that R begins at zero, as networks do here
+    unless told otherwise, and changes as these weights do (Kolen & Pollack, "Backpropagation
+    without weight transport", 1994). So the first updates, in which weights of zero would feed
+    nothing back, are direct feedback alignment, and the last are near to backpropagation.
+
+    The weights w, v and gains g, and those of b and r, come from a tanh perceptron that sees how
+    far training is, how many updates (up to 40) and samples (up to 2,000) there are, the loss
+    relative to that of guessing, and the mean squared activity of the layer. To begin with, the
+    outputs' credit is that of the squared error and hidden credits are u, all times 10.
 
     The terms φ of outputs are y − p, the credit of the squared error; y/p, that of cross-entropy;
     y/√p; −log p; and 1/(kp), that of label smoothing. The signal e is made of y − p, that through
     the Jacobian of the softmax, y − 1/k, and (y − p)·p of the right class. The terms ψ of neurons
     are u, ua², u/(1.05 − a²), a, a³, a less its mean over samples, us, ut, ust and ut².
 
-    It reads activities and progress, which no observation holds, from the environment: call
-    `attach(env)` with the vector environment first, and let it act on what that environment shows.
-    To networks of one's own `CreditTrainer` shows it theirs.
+    It reads activities, weights and progress, which no observation holds, from the environment:
+    call `attach(env)` with the vector environment first, and let it act on what that environment
+    shows. To networks of one's own `CreditTrainer` shows it theirs.
 
     Args:
         observation_space: `(n, 2k)`: outputs and one-hot labels.
@@ -184,23 +193,28 @@ class SharedTDCAPolicy(TopDownPolicy):
         outputs = outputs.clamp(min=_SMALLEST)
         error, right = labels - outputs, (labels * outputs).sum(1, keepdim=True)
         context = _Context(right, outputs.shape[1], state)
-        matrices = self._projections(outputs, state)
-        hidden = []
-        for layer, activity in enumerate(state.hidden):
-            # Outputs have the context of the last layer.
-            above, weights, terms = self.network.weights(context.of(activity), beta)
+        feedback, groups = self._projections(outputs, state)
+        fixed_share = (1.0 - 2.0 * state.progress).clamp(min=0.0).to(outputs).view(-1, 1, 1)
+        credits: list[Tensor] = []
+        for layer in reversed(range(len(state.hidden))):
+            activity = state.hidden[layer]
+            output_weights, weights, terms = self.network.weights(context.of(activity), beta)
             signal = (
                 (1 + weights[:, 0]) * error
                 + 3.0 * weights[:, 1] * _through_softmax(outputs, error)
                 + 0.3 * weights[:, 2] * (labels - 1.0 / outputs.shape[1])
                 + weights[:, 3] * error * right
             )
-            feedback, groups = (kind[layer] for kind in matrices)
-            projected = torch.matmul(feedback.T, signal)
-            own, given = torch.matmul(groups.T, labels), torch.matmul(groups.T, outputs)
-            hidden.append(_neuron_terms(terms, projected, activity, own, given))
-        credits = torch.cat([*hidden, _output_terms(above, outputs, labels)], dim=1)
-        return credits.transpose(1, 2) / self.credit_scale
+            if not credits:
+                # Outputs have the context of the last hidden layer.
+                credits.append(_output_terms(output_weights, outputs, labels))
+                error_above = signal
+            fixed = fixed_share * torch.matmul(feedback[layer].T, signal)
+            reciprocal = torch.matmul(state.above[layer].transpose(1, 2), error_above)
+            error_above = reciprocal * (1 - activity**2)
+            own, given = (torch.matmul(groups[layer].T, part) for part in (labels, outputs))
+            credits.append(_neuron_terms(terms, fixed, reciprocal, activity, own, given))
+        return torch.cat(credits[::-1], dim=1).transpose(1, 2) / self.credit_scale
 
     def _projections(self, like: Tensor, state: NetworkState) -> tuple[list[Tensor], list[Tensor]]:
         """B and C, `(k, units)` for each hidden layer."""
@@ -252,15 +266,21 @@ def _output_terms(weights: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _neuron_terms(
-    weights: Tensor, projected: Tensor, activity: Tensor, own: Tensor, given: Tensor
+    weights: Tensor,
+    fixed: Tensor,
+    reciprocal: Tensor,
+    activity: Tensor,
+    own: Tensor,
+    given: Tensor,
 ) -> Tensor:
     """Credits `(B, units, n)` of a hidden layer."""
     v, square = weights.unbind(1), activity**2
-    factor = 1 + v[0] + v[1] * square + v[2] / (1.05 - square)
+    factor = 1 + v[1] * square + v[2] / (1.05 - square)
     factor = factor + v[6] * own + given * (v[7] + v[8] * own + v[9] * given)
+    projected = (1 + v[0]) * fixed + _RECIPROCAL_GAIN * (1 + v[10]) * reciprocal
     centred = activity - activity.mean(2, keepdim=True)
     drive = 0.1 * (activity * (v[3] + v[4] * square) + v[5] * centred)
-    return _GAIN * v[10].exp() * (projected * factor + drive)
+    return _GAIN * v[11].exp() * (projected * factor + drive)
 
 
 def _through_softmax(outputs: Tensor, credit: Tensor) -> Tensor:

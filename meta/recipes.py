@@ -327,18 +327,20 @@ META_GRADIENT_RECIPES: Mapping[str, Recipe] = {
 """Recipes of meta-gradients by environment."""
 
 
-# Lives of many sizes, for the network shall serve all.
+# Lives of many sizes, for the network shall serve all; through the whole of long ones gradients
+# explode.
 _TRAVEL = Recipe(
     generations=60,
     learner_kwargs={
         "lives": 2,
-        "learning_rate": 0.01,
+        "learning_rate": 0.003,
+        "last_updates": 10,
         "shortest": 0.2,
         "relative_loss": True,
         "calibrated_loss": True,
         "smoothing": 1e-3,
     },
-    meta_kwargs={"loss_on": "held-out", "num_samples": 2000, "num_updates": 40},
+    meta_kwargs={"loss_on": "held-out", "num_samples": 4000, "num_updates": 50},
     scored_kwargs={"weight_decay": 3.0},
 )
 SHARED_RECIPES: Mapping[str, Recipe] = {
@@ -352,7 +354,7 @@ SHARED_RECIPES: Mapping[str, Recipe] = {
     # The first step of Adam moves a neuron the further, the more inputs it has.
     "CreditAssign-CIFAR10-v0": replace(
         _TRAVEL,
-        meta_kwargs={"loss_on": "held-out", "num_samples": 1000, "num_updates": 30},
+        meta_kwargs={"loss_on": "held-out", "num_samples": 2000, "num_updates": 30},
         scored_kwargs={"learning_rate": 0.005, "weight_decay": 3.0},
     ),
 }

@@ -17,7 +17,13 @@ from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
 from agents import NetworkState
-from credit_envs.networks import Inputs, OwnInputs, SharedInputs, SharedPatches
+from credit_envs.networks import (
+    Inputs,
+    OwnInputs,
+    SharedInputs,
+    SharedPatches,
+    forward_weights,
+)
 from credit_envs.networks.onednn import tanh
 from credit_envs.tasks import ClassificationTask
 from credit_envs.tasks.classification import Life
@@ -198,7 +204,7 @@ class Unroll:
         probabilities = log_probabilities.exp()
         observation = torch.cat([probabilities, labels], dim=1).transpose(1, 2)
         progress = beta.new_tensor((number - 1) / num_updates)
-        seen = NetworkState(hidden, progress, num_updates)
+        seen = NetworkState(hidden, forward_weights(weights), progress, num_updates)
         action = self._act(observation, beta, seen)
         *credits, output_credit = self._task.neuron_credits(action)
         errors = [_gated(credit, post) for credit, post in zip(credits, hidden, strict=True)]

@@ -218,6 +218,7 @@ def test_the_shared_network_sees_how_far_training_is(monkeypatch: pytest.MonkeyP
     assert [float(state.progress) for state in seen] == [0, 0.25, 0.75, 0.75, 0.75]
     assert {state.num_updates for state in seen} == {4}
     assert [tuple(a.shape) for a in seen[0].hidden] == [(1, 6, 7), (1, 5, 7)]
+    assert [tuple(weights.shape) for weights in seen[0].above] == [(1, 5, 6), (1, 3, 5)]
     torch.testing.assert_close(seen[0].hidden[0][0].T, first.float())
 
 

@@ -1,5 +1,7 @@
 """The top-down network that all neurons share: its start, its symmetries, and what it refuses."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -23,8 +25,9 @@ def situation(batch: int = 1, classes: int = CLASSES) -> tuple[torch.Tensor, Net
     outputs = torch.randn(batch, SAMPLES, classes, generator=generator).softmax(2)
     labels = torch.eye(classes)[torch.arange(SAMPLES) % classes].expand(batch, -1, -1)
     hidden = [torch.randn(batch, units, SAMPLES, generator=generator).tanh() for units in UNITS]
-    progress = torch.tensor(0.25)
-    return torch.cat([outputs, labels], 2), NetworkState(hidden, progress, 20)
+    sizes = zip((*UNITS[1:], classes), UNITS, strict=True)
+    above = [torch.randn(batch, *size, generator=generator) for size in sizes]
+    return torch.cat([outputs, labels], 2), NetworkState(hidden, above, torch.tensor(0.25), 20)
 
 
 def grown(policy: SharedTDCAPolicy, count: int = 1) -> torch.Tensor:
@@ -33,14 +36,40 @@ def grown(policy: SharedTDCAPolicy, count: int = 1) -> torch.Tensor:
     return 0.5 * torch.randn(count, len(policy.beta), generator=generator)
 
 
-def test_starts_as_direct_feedback_alignment_of_ten_squared_errors():
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 1.0), (0.25, 0.5)])
+def test_starts_as_direct_feedback_alignment_of_ten_squared_errors(progress, share):
+    """While the weights are zero, with which nothing is fed back through them."""
     policy, rule = SharedTDCAPolicy(*spaces(), seed=5), DFAPolicy(*spaces(), seed=5)
     observation, state = situation()
+    above = [torch.zeros_like(weights) for weights in state.above]
+    state = replace(state, above=above, progress=torch.tensor(progress))
     actions = policy.act_on(observation, None, state)
     hidden = sum(UNITS)
-    torch.testing.assert_close(actions[..., :hidden], 10 * rule.act(observation)[..., :hidden])
+    fixed = share * rule.act(observation)[..., :hidden]
+    torch.testing.assert_close(actions[..., :hidden], 10 * fixed)
     outputs, labels = observation.chunk(2, dim=2)
     torch.testing.assert_close(10 * actions[..., hidden:], 10 * (labels - outputs))
+
+
+def test_goes_on_as_backpropagation_of_twenty_cross_entropies_to_hidden_layers():
+    """By autograd, in the second half of a life."""
+    generator = torch.Generator().manual_seed(3)
+    first = torch.randn(1, UNITS[0], SAMPLES, generator=generator).tanh().requires_grad_()
+    above = [
+        torch.randn(1, UNITS[1], UNITS[0], generator=generator),
+        torch.randn(1, CLASSES, UNITS[1], generator=generator),
+    ]
+    second = torch.tanh(above[0] @ first)
+    second.retain_grad()
+    logits = (above[1] @ second).transpose(1, 2)
+    classes = torch.arange(SAMPLES) % CLASSES
+    torch.nn.functional.cross_entropy(logits[0], classes, reduction="sum").backward()
+    observation = torch.cat([logits.softmax(2), torch.eye(CLASSES)[classes][None]], 2).detach()
+    hidden = [first.detach(), second.detach()]
+    state = NetworkState(hidden, above, torch.tensor(0.5), 20)
+    credits = 10 * SharedTDCAPolicy(*spaces()).act_on(observation, None, state)
+    expected = torch.cat([first.grad, second.grad], 1).transpose(1, 2)
+    torch.testing.assert_close(credits[..., : sum(UNITS)], -20 * expected)
 
 
 @pytest.mark.parametrize(("samples", "num_updates"), [(SAMPLES, 20), (2100, 60)])
@@ -50,9 +79,10 @@ def test_credits_are_the_terms_of_the_page_weighed_by_the_context(samples, num_u
     outputs = torch.randn(1, samples, CLASSES, generator=generator).softmax(2)
     labels = torch.eye(CLASSES)[torch.arange(samples) % CLASSES][None]
     hidden = [torch.randn(1, units, samples, generator=generator).tanh() for units in UNITS]
+    above = situation()[1].above
     policy = SharedTDCAPolicy(*spaces(), seed=5)
     beta = grown(policy)
-    state = NetworkState(hidden, torch.tensor(0.25), num_updates)
+    state = NetworkState(hidden, above, torch.tensor(0.25), num_updates)
     action = policy.act_on(torch.cat([outputs, labels], 2), beta, state)[0].double().numpy()
 
     first, bias, second, start = (part[0].double().numpy() for part in policy.network.unpack(beta))
@@ -61,7 +91,7 @@ def test_credits_are_the_terms_of_the_page_weighed_by_the_context(samples, num_u
     right = (p * y).sum(1, keepdims=True)
     loss = -np.log(right).mean() / np.log(CLASSES)
     expected = []
-    for layer, units in enumerate(UNITS):
+    for layer in reversed(range(len(UNITS))):
         activity = hidden[layer][0].double().numpy()
         context = [
             2 * 0.25 - 1,
@@ -75,12 +105,21 @@ def test_credits_are_the_terms_of_the_page_weighed_by_the_context(samples, num_u
         jacobian = p * (y - p - (p * (y - p)).sum(1, keepdims=True))
         e = (1 + x[0]) * (y - p) + 3 * x[1] * jacobian
         e = e + 0.3 * x[2] * (y - 1 / CLASSES) + x[3] * (y - p) * right
-        for j in range(units):
+        if not expected:
+            error, output_weights = e.T, w
+        reciprocal = above[layer][0].double().numpy().T @ error
+        error = reciprocal * (1 - activity**2)
+        own_credits = []
+        for j in range(UNITS[layer]):
             column, half = (m[layer][:, j].numpy() for m in (feedback, groups))
-            u, own, given, a = e @ column, y @ half, p @ half, activity[j]
-            terms = [u, u * a**2, u / (1.05 - a**2), 0.1 * a, 0.1 * a**3, 0.1 * (a - a.mean())]
+            # At a quarter of the life, half of the fixed feedback is left.
+            u = (1 + v[0]) * 0.5 * (e @ column) + 2 * (1 + v[10]) * reciprocal[j]
+            own, given, a = y @ half, p @ half, activity[j]
+            terms = [u * a**2, u / (1.05 - a**2), 0.1 * a, 0.1 * a**3, 0.1 * (a - a.mean())]
             terms += [u * own, u * given, u * own * given, u * given**2]
-            expected.append(10 * np.exp(v[10]) * (u + v[:10] @ terms))
+            own_credits.append(10 * np.exp(v[11]) * (u + v[1:10] @ terms))
+        expected = own_credits + expected
+    w = output_weights
     for k in range(CLASSES):
         q, t = p[:, k], y[:, k]
         terms = [t - q, 0.3 * t / q, 0.3 * t / q**0.5, -0.1 * np.log(q), 0.1 / (CLASSES * q)]
@@ -92,7 +131,7 @@ def test_permuting_samples_permutes_credits():
     policy = SharedTDCAPolicy(*spaces())
     beta, (observation, state) = grown(policy), situation()
     order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(0))
-    permuted = NetworkState([a[:, :, order] for a in state.hidden], state.progress, 20)
+    permuted = replace(state, hidden=[a[:, :, order] for a in state.hidden])
     expected = policy.act_on(observation, beta, state)[:, order]
     assert not torch.allclose(expected, policy.act_on(observation, beta, state))
     torch.testing.assert_close(policy.act_on(observation[:, order], beta, permuted), expected)
@@ -110,8 +149,12 @@ def test_permuting_classes_and_neurons_with_their_random_numbers_permutes_credit
         for kind in matrices
     )
     hidden = [a[:, order] for a, order in zip(state.hidden, neurons, strict=True)]
+    above = [
+        weights[:, rows][:, :, columns]
+        for weights, rows, columns in zip(state.above, [neurons[1], classes], neurons, strict=True)
+    ]
     permuted = observation[:, :, torch.cat([classes, CLASSES + classes])]
-    after = policy.act_on(permuted, beta, NetworkState(hidden, state.progress, 20))
+    after = policy.act_on(permuted, beta, replace(state, hidden=hidden, above=above))
     place = torch.cat([neurons[0], UNITS[0] + neurons[1], sum(UNITS) + classes])
     assert not torch.allclose(after, before, atol=1e-3)
     torch.testing.assert_close(after, before[:, :, place])
@@ -122,9 +165,9 @@ def test_candidates_act_on_their_own_networks():
     beta, (observation, state) = grown(policy, 2), situation(batch=4)
     together = policy.act_on(observation, beta, state)
     for network in range(4):
-        own = NetworkState(
-            [a[network : network + 1] for a in state.hidden], state.progress, state.num_updates
-        )
+        here = slice(network, network + 1)
+        hidden, above = ([a[here] for a in kind] for kind in (state.hidden, state.above))
+        own = replace(state, hidden=hidden, above=above)
         alone = policy.act_on(observation[network : network + 1], beta[network // 2 :][:1], own)
         torch.testing.assert_close(together[network : network + 1], alone)
 
@@ -155,12 +198,12 @@ def test_serves_networks_of_any_size():
     assert (losses[-1] < losses[0]).all()
 
 
-def test_sees_progress_and_activities_of_the_environment():
+def test_sees_progress_activities_and_weights_of_the_environment():
     env = gymnasium.make_vec("CreditAssign-Digits-v0", num_envs=1, num_samples=20, num_updates=4)
     env.reset(seed=[1])
     assert isinstance(env.task.network, MLPBatch)
     actions = np.full(env.action_space.shape, 0.1, dtype=np.float32)
-    env.step(actions)
+    observation, *_ = env.step(actions)
     state = NetworkState.of(env)
     assert state.progress.tolist() == [0.25]
     assert state.num_updates == 4
@@ -168,6 +211,10 @@ def test_sees_progress_and_activities_of_the_environment():
     first = env.task.inputs.natural(env.task.network.weights[0])[0].double()
     expected = torch.tanh(first[:, :-1] @ images.double() + first[:, -1:])
     torch.testing.assert_close(state.hidden[0][0].double(), expected, rtol=1e-4, atol=1e-5)
+    (above,) = state.above
+    logits = above[0] @ state.hidden[0][0] + env.task.network.weights[1][0, :, -1:]
+    outputs = torch.from_numpy(observation[0, :, :10])
+    torch.testing.assert_close(logits.T.softmax(1), outputs)
 
 
 def test_act_before_attach_names_the_fix():
