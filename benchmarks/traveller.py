@@ -277,7 +277,7 @@ def keep_in_zoo(file: ResultsFile) -> None:
     environments = {
         DATASETS[dataset]: {"dataset": cells[0]["dataset"], "rows": [_row(c) for c in cells]}
         for dataset in DATASETS
-        if (cells := _cells(file, "traveller", dataset))
+        if (cells := _cells(file, cell["beta"], dataset))
     }
     results = {
         "environments": environments,
@@ -302,11 +302,13 @@ def _row(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _cells(file: ResultsFile, row: str, dataset: str) -> list[Cell]:
-    """What the zoo's network scores on a data set."""
-    places_of = places(list(COLUMNS), [dataset]).values()
-    keys = [f"{row}, seed {SEEDS[0]} | {place}" for place in places_of]
-    return [file.cells[key] for key in keys if key in file.cells]
+def _cells(file: ResultsFile, beta: Sequence[float], dataset: str) -> list[Cell]:
+    """What the zoo's network, which has these parameters, scores on a data set."""
+    jobs = [
+        travelled_job("traveller", place, SEEDS[0], beta, quick=False)
+        for place in places(list(COLUMNS), [dataset]).values()
+    ]
+    return file.find_all(jobs)
 
 
 # ---------------------------------------------------------------------- the command line
