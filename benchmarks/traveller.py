@@ -5,9 +5,9 @@ together, and once more for each of them with that one left out; the latter are 
 have not met. All methods get the learning rate and weight decay that do best on validation images,
 rules the label smoothing, too; "as it is" is the network at the recipe's own rate and decay, where
 nothing is tuned. Networks learn from fresh subsets: images that no outer loop has seen; only the
-columns with all images have those that it drew from, too. What the recipe is was chosen on
-validation images, Fashion-MNIST's among them. Each travelling network is meta-trained with three
-outer-loop seeds, whose cells are pooled.
+columns with all images have those that it drew from, too. The recipe, and what the network is
+before meta-training, were chosen on validation images of all four data sets. Each travelling
+network is meta-trained with three outer-loop seeds, whose cells are pooled.
 """
 
 import sys
