@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from gymnasium.spaces import Box
 
+from agents import SharedTDCAPolicy
 from benchmarks import traveller
 from benchmarks.common.results import ResultsFile
 from benchmarks.traveller import (
@@ -71,3 +73,22 @@ def test_the_table_shows_what_there_is_and_pools_outer_loop_seeds(tmp_path):
     file.cell(network_key("Digits", SEEDS[1]), {"other": 1}, lambda: {"beta": [7.0]})
     line = traveller.render(file, known).splitlines()[2]
     assert line == "| Digits, traveller, meta-trained on the others | 100.00 / 80.00 | – | – |"
+
+
+def test_the_zoos_card_has_what_its_own_network_scores(tmp_path, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(traveller.zoo, "keep", lambda *arguments: kept.update(results=arguments[2]))
+    file = ResultsFile("a", folder=tmp_path)
+    network = network_job(None, SEEDS[0], quick=False)
+    size = len(SharedTDCAPolicy(Box(0.0, 1.0, (1, 2)), Box(-1.0, 1.0, (1, 1))).beta)
+    trained = {"beta": [0.5] * size, "generations": 60, "learning_seconds": 1.0}
+    file.cell(network.key, network.settings, lambda: trained)
+    found = places(["1,000 / 20", "10,000 / 50"], ["MNIST"]).values()
+    # The larger one is of a network that was there before.
+    for place, beta in zip(found, ([0.5] * size, [0.25] * size), strict=True):
+        job = travelled_job("traveller", place, SEEDS[0], beta, quick=False)
+        scored = {"train": [1.0], "test": [0.9], "tuned": {}, "fresh": True, "dataset": "MNIST"}
+        file.cell(job.key, job.settings, lambda scored=scored: scored)
+    traveller.keep_in_zoo(file)
+    (rows,) = (environment["rows"] for environment in kept["results"]["environments"].values())
+    assert [row["images"] for row in rows] == ["fresh subsets"]
