@@ -8,6 +8,12 @@ nothing is tuned. Networks learn from fresh subsets: images that no outer loop h
 columns with all images have those that it drew from, too. The recipe, and what the network is
 before meta-training, were chosen on validation images of all four data sets. Each travelling
 network is meta-trained with three outer-loop seeds, whose cells are pooled.
+
+On data that it never met the network is above the best of the rules, but for CIFAR-10, where it is
+0.7 points below, within the spread over subsets. Most of that is there before meta-training: at the
+outputs credits of ten squared errors, which reach hidden neurons through fixed random weights
+first, and then, as these fade, through reciprocal ones, which begin at zero and change as the
+forward ones do. Meta-training adds little, and most, two points, at 10,000 images of CIFAR-10.
 """
 
 import sys
