@@ -12,6 +12,7 @@ from agents.rules import uniform_feedback
 from agents.tdca import TopDownPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.checks import require_at_least, require_positive
+from credit_envs.networks.mlp import through_tanh
 from credit_envs.tasks import ClassificationTask
 
 _CONTEXT = 5
@@ -213,7 +214,8 @@ class SharedTDCAPolicy(TopDownPolicy):
                 error_above = signal
             fixed = fixed_share * torch.matmul(feedback[layer].T, signal)
             reciprocal = torch.matmul(state.above[layer].transpose(1, 2), error_above)
-            error_above = reciprocal * (1 - square)
+            if layer:
+                error_above = through_tanh(reciprocal, activity)
             own, given = (torch.matmul(groups[layer].T, part) for part in (labels, outputs))
             credits.append(_neuron_terms(terms, fixed, reciprocal, activity, square, own, given))
         return torch.cat(credits[::-1], dim=1).transpose(1, 2) / self.credit_scale

@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from gymnasium.spaces import Box
 
-from agents import SharedTDCAPolicy
 from benchmarks import traveller
 from benchmarks.common.results import ResultsFile
 from benchmarks.traveller import (
@@ -80,7 +78,7 @@ def test_the_zoos_card_has_what_its_own_network_scores(tmp_path, monkeypatch):
     monkeypatch.setattr(traveller.zoo, "keep", lambda *arguments: kept.update(results=arguments[2]))
     file = ResultsFile("a", folder=tmp_path)
     network = network_job(None, SEEDS[0], quick=False)
-    size = len(SharedTDCAPolicy(Box(0.0, 1.0, (1, 2)), Box(-1.0, 1.0, (1, 1))).beta)
+    size = len(traveller._start())
     trained = {"beta": [0.5] * size, "generations": 60, "learning_seconds": 1.0}
     file.cell(network.key, network.settings, lambda: trained)
     found = places(["1,000 / 20", "10,000 / 50"], ["MNIST"]).values()
