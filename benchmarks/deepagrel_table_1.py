@@ -30,7 +30,8 @@ examples:
   python -m benchmarks.deepagrel_table_1 --quick                # two minutes on two cores
   python -m benchmarks.deepagrel_table_1 --only "MNIST Full"    # two hours
   python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1
-  python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1 --epochs 20
+  python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv" --seeds 1 \\
+      --methods "DeepAGREL, tuned, first weights ±0.05" "Error-BP, first weights ±0.05"
   python -m benchmarks.deepagrel_table_1 --only "CIFAR10 Conv, a quarter as wide" \\
       --methods "DeepAGREL, first weights ±0.05" "Error-BP, first weights ±0.05"
   python -m benchmarks.deepagrel_table_1 --only "MNIST Full" --methods "DeepAGREL, tuned" FA DFA

@@ -26,6 +26,7 @@ CHECKPOINTS = Path("runs/deepagrel")
 POLICIES = {"Full": "MlpPolicy", "Conv": "CnnPolicy", "LocCon": "LocConPolicy"}
 TUNED = "DeepAGREL, tuned"
 LARGER = "DeepAGREL, first weights ±0.05"
+TUNED_LARGER = "DeepAGREL, tuned, first weights ±0.05"
 LARGER_TWIN = "Error-BP, first weights ±0.05"
 _LARGER = {"init_range": 0.05}
 
@@ -51,6 +52,7 @@ METHODS: Mapping[str, Method] = {
     # At the paper's ±0.02 next to nothing comes through the layers of a convolutional network at
     # first, and guessing goes on for many epochs; at ±0.1 it diverges.
     LARGER: Method("DeepAGREL", tuned=False, policy_kwargs=_LARGER),
+    TUNED_LARGER: Method("DeepAGREL", policy_kwargs=_LARGER),
     "Error-BP": Method("Error-BP"),
     LARGER_TWIN: Method("Error-BP", policy_kwargs=_LARGER),
     "FA": Method("FA"),
@@ -77,7 +79,7 @@ class Extent:
     seeds: int = 3
     epochs: int = 300
     grid: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
-    reward_grid: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.4)
+    reward_grid: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4)
     tuning_epochs: int = 5
 
 
@@ -184,7 +186,8 @@ NETWORKS = [*(_network(name, paper) for name, paper in _PAPER.items()), QUARTER]
 def job(network: Network, method: str, rate: float, seed: int, epochs: int) -> Job:
     """One network that learns."""
     plan = network.plan(METHODS[method], rate, seed, epochs)
-    name = method if METHODS[method].policy_kwargs else plan.rule
+    # Without "tuned": at the same rate it is the same network.
+    name = f"{plan.rule}, first weights ±0.05" if METHODS[method].policy_kwargs else plan.rule
     key = f"{network.name}, {name}, α {rate:g}, seed {seed}, at most {epochs} epochs"
     return Job(key, learned, asdict(plan))
 
