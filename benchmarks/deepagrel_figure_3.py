@@ -42,6 +42,7 @@ COLOURS = {
     "DeepAGREL": BLUE,
     deepagrel.TUNED: SKY,
     deepagrel.LARGER: PURPLE,
+    deepagrel.TUNED_LARGER: "black",
     "Error-BP": RED,
     deepagrel.LARGER_TWIN: ORANGE,
     "FA": GREEN,

@@ -30,6 +30,29 @@ def require_at_least(name: str, value: Any, smallest: int) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {smallest}")
 
 
+LARGEST_SEED = 2**63 - 1
+
+
+def require_seeds(seeds: Any, count: int, of_what: str) -> list[int | None]:
+    """A seed or None for each; ValueError unless all are whole numbers from 0 to 2⁶³ − 1.
+
+    Args:
+        seeds: one for all, or as many as there are.
+        count: how many there are.
+        of_what: what there are so many of, in the plural.
+    """
+    given = list(seeds) if isinstance(seeds, Iterable) else [seeds] * count
+    for seed in given:
+        is_number = isinstance(seed, Integral) and not isinstance(seed, bool)
+        if seed is not None and not (is_number and 0 <= seed <= LARGEST_SEED):
+            raise ValueError(f"seed={seeds!r} must be whole numbers from 0 to 2**63 - 1")
+    if len(given) != count:
+        raise ValueError(
+            f"{len(given)} seeds for {count} {of_what}; give one seed, or one for each"
+        )
+    return [None if seed is None else int(seed) for seed in given]
+
+
 def require_positive(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number above 0."""
     if not _is_finite(value) or value <= 0:
@@ -97,7 +120,8 @@ def require_device(name: str) -> torch.device:
     """The device called `name`; ValueError unless tensors can be put there."""
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        # Moments and some dynamics are in double precision, and results are read on the CPU.
+        torch.empty(0, dtype=torch.float64, device=device).cpu()
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

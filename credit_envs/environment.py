@@ -7,6 +7,7 @@ in `credit_envs.envs`.
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Literal, NamedTuple, Self, SupportsFloat, get_args
 
 import gymnasium
@@ -17,14 +18,18 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from credit_envs.checks import check_keywords, require_at_least, require_one_of, require_positive
+from credit_envs.checks import (
+    check_keywords,
+    require_at_least,
+    require_one_of,
+    require_positive,
+    require_seeds,
+)
 from credit_envs.rendering import History
 from credit_envs.tasks.task import ResetOptions, Task
 
 Reward = Literal["progress", "final"]
 FloatArray = NDArray[np.float32]
-
-_LARGEST_SEED = np.iinfo(np.int64).max
 
 
 class TensorStep(NamedTuple):
@@ -73,6 +78,9 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         "render_fps": 5,
     }
 
+    # How many of the latest observations `draw` uses; None: all of the life.
+    _num_drawn: ClassVar[int | None] = 1
+
     def __init__(
         self,
         task: Task,
@@ -97,12 +105,14 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         self.single_action_space = task.action_space
         self.observation_space = batch_space(task.observation_space, self.num_envs)
         self.action_space = batch_space(task.action_space, self.num_envs)
+        self._action_shape = (self.num_envs, *task.action_space.shape)
         self._life_seeds: NDArray[np.int64] | None = None
         self.updates: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
         self.loss = task.new_losses()
         self.diverged = torch.zeros_like(self.loss, dtype=torch.bool)
         self._initial_loss = torch.zeros_like(self.loss)
-        self._history = History() if render_mode else None
+        drawn = range(self.num_envs if render_mode else 0)
+        self._histories = [History(network, self._num_drawn) for network in drawn]
 
     # ------------------------------------------------------------------ tensors
 
@@ -117,6 +127,9 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
             Observations, shape `(P, *observation shape)`; valid until the next update.
         """
         self._begin(self._check_seeds(seeds), None, self.task.check_options(options))
+        for history in self._histories:
+            # `step_tensors` records nothing, and a former life is not to be drawn for this one.
+            history.clear()
         return self.task.observe()
 
     @torch.no_grad()
@@ -130,10 +143,15 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
             action: shape `(P, *action shape)`; used as it is, values beyond ±1 included.
 
         Raises:
+            ValueError: another shape. Credits of images may be more than the space has, as
+                backpropagation's of a convolution are, one per position.
             RuntimeError: before the first reset, or after the end.
         """
         if self._life_seeds is None or self.updates[0] >= self.num_updates:
             raise RuntimeError("no lives to update: call reset_tensors() before step_tensors()")
+        expected = self._action_shape
+        if action.dim() != len(expected) or action.shape[:2] != expected[:2]:
+            raise ValueError(f"actions have shape {tuple(action.shape)}; make it {expected}")
         before = self.loss
         self.task.update(action, self.credit_scale)
         self.updates += 1
@@ -189,8 +207,9 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
             ValueError: unknown options or a seed list of another length.
         """
         chosen = self.task.check_options(options or {})
-        self._begin(self._check_seeds(seed), np.arange(self.num_envs), chosen)
-        self._begin_history()
+        everyone = np.arange(self.num_envs)
+        self._begin(self._check_seeds(seed), everyone, chosen)
+        self._begin_pictures(everyone)
         return self._copy_observation(), self._info(np.ones(self.num_envs, dtype=bool))
 
     def step(
@@ -265,35 +284,26 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
             reward = before - self.loss
         else:
             reward = torch.where(ended, self._initial_loss - self.loss, 0.0)
-        if self._history is not None:
-            self._remember(action[0])
+        self._remember(np.arange(self.num_envs), action)
         return reward.cpu().numpy().astype(np.float32), ended.cpu().numpy()
 
     def _autoreset(self, which: NDArray[np.int64]) -> None:
         assert self._life_seeds is not None
         seeds = np.array([next_life(seed) for seed in self._life_seeds[which]], dtype=np.int64)
         self._begin(seeds, which, {})
-        if which[0] == 0:
-            self._begin_history()
+        self._begin_pictures(which)
 
     def _check_seeds(self, seeds: int | Iterable[int | None] | None) -> NDArray[np.int64]:
         """One life seed per network from what a reset was given."""
-        if isinstance(seeds, int | np.integer):
+        if isinstance(seeds, Integral) and not isinstance(seeds, bool):
             seeds = range(int(seeds), int(seeds) + self.num_envs)
-        given: list[int | None] = [None] * self.num_envs if seeds is None else list(seeds)
-        if len(given) != self.num_envs:
-            raise ValueError(
-                f"{len(given)} seeds for {self.num_envs} networks; give one seed, or one for each"
-            )
+        given = require_seeds(seeds, self.num_envs, "networks")
         if None in given:
             following = self._following_lives()
             given = [
                 life if seed is None else seed for seed, life in zip(given, following, strict=True)
             ]
-        lives = np.array(given)
-        if lives.dtype.kind not in "iu" or lives.min() < 0 or lives.max() > _LARGEST_SEED:
-            raise ValueError(f"seeds={seeds!r} must be whole numbers from 0 to 2**63 - 1")
-        return lives.astype(np.int64)
+        return np.array(given, dtype=np.int64)
 
     def _following_lives(self) -> list[int]:
         """The lives that follow the present ones; drawn from entropy if there are none yet."""
@@ -306,7 +316,7 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
         if self._life_seeds is None:
             raise RuntimeError("call reset() before step()")
         action = np.asarray(actions, dtype=np.float32)
-        expected = self.action_space.shape
+        expected = self._action_shape
         if action.shape != expected:
             raise ValueError(f"actions have shape {action.shape}; make it {expected}")
         if not np.isfinite(action).all():
@@ -349,29 +359,38 @@ class CreditAssignVectorEnv(KeywordHelp, VectorEnv[FloatArray, FloatArray, NDArr
 
     # ------------------------------------------------------------------ pictures
 
-    def _begin_history(self) -> None:
-        if self._history is not None:
-            self._history.clear()
-            self._remember(None)
+    def _begin_pictures(self, which: NDArray[np.int64]) -> None:
+        if self._histories:
+            for network in which:
+                self._histories[network].clear()
+            self._remember(which, None)
 
-    def _remember(self, action: FloatArray | None) -> None:
-        assert self._history is not None
-        values = {key: float(value[0]) for key, value in self._metrics().items()}
-        observation = self.task.observe()[0].to("cpu", torch.float32).numpy().copy()
-        self._history.append(values, observation, action)
+    def _remember(self, which: NDArray[np.int64], actions: FloatArray | None) -> None:
+        if not self._histories:
+            return
+        metrics, observation = self._metrics(), self.task.observe()
+        for network in which:
+            self._histories[network].append(
+                {key: float(values[network]) for key, values in metrics.items()},
+                observation[network].to("cpu", torch.float32).numpy().copy(),
+                None if actions is None else actions[network],
+            )
 
     @abstractmethod
     def draw(self, history: History) -> NDArray[np.uint8]:
-        """An RGB image of the first network's life so far."""
+        """An RGB image of the life of `history.network` so far."""
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Where the first network is and how it got there: one RGB image, or None if off."""
-        if self._history is None:
+        """Where each network is and how it got there: P RGB images, or None if off."""
+        if not self._histories:
             gymnasium.logger.warn('render() draws only with render_mode="rgb_array"')
             return None
-        if not self.has_started:
-            raise RuntimeError("there is nothing to draw yet: call reset() before render()")
-        return (self.draw(self._history),)
+        if not all(history.metrics for history in self._histories):
+            raise RuntimeError(
+                "there is nothing to draw yet: call reset() before render(); "
+                "reset_tensors() and step_tensors() record nothing"
+            )
+        return tuple(self.draw(history) for history in self._histories)
 
 
 class CreditAssignEnv(KeywordHelp, gymnasium.Env[FloatArray, FloatArray]):

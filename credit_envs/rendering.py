@@ -1,7 +1,7 @@
 """Pictures of a life for `render_mode="rgb_array"`; drawn without a display."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from io import BytesIO
 from math import ceil
 from typing import Any
@@ -16,13 +16,24 @@ Frame = NDArray[np.uint8]
 _WIDTH, _HEIGHT, _DPI = 720, 320, 80
 
 
-@dataclass
 class History:
-    """The first network's life so far; entry t is the state after t updates."""
+    """A network's life so far, as far as it is drawn.
 
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-    observations: list[NDArray[np.float32]] = field(default_factory=list)
-    actions: list[NDArray[np.float32]] = field(default_factory=list)
+    Args:
+        network: which one of its environment.
+        num_observations: how many of the latest are kept; None: all. Those of images are large.
+
+    Attributes:
+        metrics: by name, after 0, 1, … updates.
+        observations: the latest, oldest first.
+        action: the last one; None before the first update.
+    """
+
+    def __init__(self, network: int, num_observations: int | None) -> None:
+        self.network = network
+        self.metrics: dict[str, list[float]] = {}
+        self.observations: deque[NDArray[np.float32]] = deque(maxlen=num_observations)
+        self.action: NDArray[np.float32] | None = None
 
     def append(
         self,
@@ -34,14 +45,13 @@ class History:
         for key, value in metrics.items():
             self.metrics.setdefault(key, []).append(value)
         self.observations.append(observation)
-        if action is not None:
-            self.actions.append(action.copy())
+        self.action = None if action is None else action.copy()
 
     def clear(self) -> None:
         """Forget everything: a new life begins."""
         self.metrics.clear()
         self.observations.clear()
-        self.actions.clear()
+        self.action = None
 
 
 def draw_panels(*panels: Callable[[Axes], None]) -> Frame:
@@ -81,8 +91,8 @@ def credit_picture(history: History, max_samples: int = 100) -> Callable[[Any], 
 
     def panel(axes: Axes) -> None:
         of_samples = history.observations[-1].ndim == 2
-        if history.actions:
-            action = history.actions[-1]
+        action = history.action
+        if action is not None:
             image = action[:max_samples] if of_samples else _in_square(action)
             drawn = axes.imshow(image, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
             axes.figure.colorbar(drawn, ax=axes, label="action (credit / credit_scale)")

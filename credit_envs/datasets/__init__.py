@@ -137,7 +137,12 @@ def _split(
 
 
 def _resolved(folder: str | Path | None) -> Path | None:
-    return None if folder is None else Path(folder).expanduser().resolve()
+    try:
+        return None if folder is None else Path(folder).expanduser().resolve()
+    except RuntimeError:
+        raise FileNotFoundError(
+            f"the data folder is {folder}, whose user is not known here: write the path in full."
+        ) from None
 
 
 def _unknown(name: object) -> str:

@@ -37,12 +37,21 @@ def from_arrays(
             "reshape or resize them to the same shape."
         )
     num_classes = _num_classes(y_train, y_test)
-    return Dataset(name, x_train, y_train, x_test, y_test, num_classes, "arrays given by the user")
+    source = "arrays given by the user"
+    dataset = Dataset(name, x_train, y_train, x_test, y_test, num_classes, source)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not all(np.isfinite(moment).all() for moment in dataset.moments):
+            raise ValueError(
+                "x_train holds numbers so large that their mean or standard deviation is not "
+                "finite: rescale x_train and x_test, for example to thousandths."
+            )
+    return dataset
 
 
 def _images(values: ArrayLike, name: str) -> NDArray[Any]:
     x = np.asarray(values)
-    if x.dtype.kind not in "iuf":
+    # Longer floats than float64 are not for PyTorch.
+    if x.dtype.kind not in "iuf" or x.dtype.itemsize > 8:
         raise ValueError(
             f"{name} has dtype {x.dtype}: convert it to integers or floats, "
             f"for example {name}.astype(np.float32)."

@@ -11,7 +11,7 @@ from credit_envs.datasets.read import Split
 from credit_envs.files import atomic_path
 
 # What numpy and zipfile raise for a damaged file; zipfile compares the checksums it keeps.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile)
 
 
 def keep_decoded(copy: Path, sources: Iterable[Path], decode: Callable[[], Split]) -> Split:

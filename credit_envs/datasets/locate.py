@@ -1,5 +1,6 @@
 """Where a data set lies on this computer."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ def look_up(
         What was found, or None if neither of the latter two folders has the data set complete.
 
     Raises:
-        FileNotFoundError: if `data_dir` or `environment_dir` is no folder, if `data_dir` lacks
-            the data set, or if either has only some of its files.
+        FileNotFoundError: if `data_dir` or `environment_dir` is no folder that can be read, if
+            `data_dir` lacks the data set, or if either has only some of its files.
     """
     if data_dir is not None:
         _check_folder(data_dir, "data_dir")
@@ -72,13 +73,19 @@ def look_up(
 
 def _path_of(folder: Path, file: SourceFile) -> Path | None:
     candidates = (folder / f"{file.path}{ending}" for ending in ENDINGS)
-    return next((path for path in candidates if path.is_file()), None)
+    # Path.is_file() raises where a folder may not be entered, some computers' cache.
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _check_folder(folder: Path, origin: str) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FileNotFoundError(
             f"{origin} is {folder}, which is not a folder: create it or correct the path."
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise FileNotFoundError(
+            f"{origin} is {folder}, which this user may not read: change its permissions or name "
+            "another folder."
         )
 
 

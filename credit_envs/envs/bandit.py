@@ -7,7 +7,6 @@ thing with one image.
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +19,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from credit_envs.checks import require_at_least, require_one_of
+from credit_envs.checks import require_at_least, require_one_of, require_seeds
 from credit_envs.datasets import Arrays, Dataset, DatasetName, named_or_given
 from credit_envs.datasets.augmentation import Augmentation
 from credit_envs.datasets.order import ImageOrder, OrderName, SplitName, split_indices
@@ -29,8 +28,6 @@ from credit_envs.rendering import Frame, answered_image, draw_panels
 
 Images = NDArray[np.uint8]
 Answers = NDArray[np.int64]
-
-_LARGEST_SEED = np.iinfo(np.int64).max
 
 
 class TensorTrials(NamedTuple):
@@ -146,6 +143,14 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         require_one_of("augment", augment, (True, False))
         self._augmentation = Augmentation() if augment and split == "train" else None
         self.num_images = len(indices)
+        self._kind = {
+            "dataset": self.dataset.name,
+            "split": split,
+            "images": self.num_images,
+            "order": order,
+            "augmented": self._augmentation is not None,
+            "num_envs": num_envs,
+        }
         is_test = split == "test"
         self._images: Images = self.dataset.x_test if is_test else self.dataset.x_train
         self._labels = self.dataset.y_test if is_test else self.dataset.y_train
@@ -160,15 +165,26 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         """Of the images that are shown now, read-only, `(B,)`."""
         self.label = np.empty(0, dtype=np.int64)
         """Their classes, read-only, `(B,)`."""
-        # Broadcasting makes these read-only, so that every step can hand them out.
-        self._blank = np.broadcast_to(np.zeros(shape, dtype=np.uint8), (num_envs, *shape))
-        self._all = np.broadcast_to(np.True_, num_envs)
-        self._names = np.broadcast_to(np.array(self.dataset.name, dtype=object), num_envs)
-        self._buffers: list[tuple[Images, Tensor]] = []
-        self._first = self._blank[0]
-        """Of the images that are shown now, to be drawn."""
-        self._drawn: tuple[Images, int, int | None] | None = None
-        """Image, label and answer."""
+        self._hand_out()
+        # Two in turns, so that what was shown is still there when the reward comes.
+        self._buffers: list[Tensor] = []
+        self._pictures = self._blank
+        """Images that are shown now, to be drawn."""
+        self._drawn: tuple[Images, NDArray[np.int64], Answers | None] | None = None
+        """Images, labels and answers."""
+
+    def _hand_out(self) -> None:
+        """Make what every step hands out, which broadcasting makes read-only."""
+        blank = np.zeros(self._images.shape[1:], dtype=np.uint8)
+        self._blank = np.broadcast_to(blank, (self.num_envs, *blank.shape))
+        self._all = np.broadcast_to(np.True_, self.num_envs)
+        self._names = np.broadcast_to(np.array(self.dataset.name, dtype=object), self.num_envs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, whose arrays would not be read-only."""
+        self.__dict__.update(state)
+        self._hand_out()
+        self._show(self.index)
 
     # ------------------------------------------------------------------ tensors
 
@@ -179,39 +195,41 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
             Images, uint8 `(B, C, H, W)`, valid until the step after the next.
         """
         self._begin(self._first_seed(seed))
-        if not self._buffers:
-            # Two in turns, so that what was shown is still there when the reward comes.
-            arrays = [np.empty(self._blank.shape, dtype=np.uint8) for _ in range(2)]
-            self._buffers = [(array, torch.from_numpy(array)) for array in arrays]
         images = self._fill_buffer()
-        if self.render_mode:
-            self._drawn = self._first, int(self.label[0]), None
+        self._picture(None)
         return images
 
     def step_tensors(self, answers: Tensor) -> TensorTrials:
         """Answer the images, and show the next ones.
 
         Args:
-            answers: whole numbers, `(B,)`, which are not checked: one that is no class is wrong.
+            answers: whole numbers, `(B,)`; one that is no class is wrong.
 
         Raises:
-            RuntimeError: before the first `reset_tensors`.
+            ValueError: another shape.
+            RuntimeError: before the first reset.
         """
-        if not self._buffers:
+        if not self.has_started:
             raise RuntimeError("call reset_tensors() before step_tensors()")
+        if answers.shape != (self.num_envs,):
+            raise ValueError(
+                f"the answers have shape {tuple(answers.shape)}; make it {(self.num_envs,)}"
+            )
         rewards = self.answer(answers.cpu().numpy())
         self._show_next()
         return TensorTrials(self._fill_buffer(), torch.from_numpy(rewards))
 
     def _fill_buffer(self) -> Tensor:
+        if not self._buffers:
+            self._buffers = [torch.empty(self._blank.shape, dtype=torch.uint8) for _ in range(2)]
         self._buffers.reverse()
-        array, tensor = self._buffers[0]
+        array = self._buffers[0].numpy()
         if self._augmentation or self.render_mode:
             array[...] = self._shown()
         else:
             # mode="raise" would write to a copy first; the indices are known to be right.
             np.take(self._images, self.index, axis=0, out=array, mode="clip")
-        return tensor
+        return self._buffers[0]
 
     # ------------------------------------------------------------------ NumPy
 
@@ -270,8 +288,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
     def get_state(self) -> dict[str, Any]:
         """Which images are shown and which will be, for `set_state`; can be pickled."""
         return {
-            "dataset": self.dataset.name,
-            "num_images": self.num_images,
+            "kind": self._kind,
             "index": self.index,
             "order": self._order.get_state(),
             "augmentation": self._augmentation.get_state() if self._augmentation else None,
@@ -281,19 +298,26 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         """Go on as the vector environment whose `get_state` this is, without a reset.
 
         Raises:
-            ValueError: that one had other images, or another number at once.
+            ValueError: that one had begun, and had other images or showed them otherwise.
         """
-        ours = (self.dataset.name, self.num_images, self.num_envs)
-        theirs = (state["dataset"], state["num_images"], len(state["index"]))
-        if ours != theirs and state["order"]["rng"] is not None:
+        if state["order"]["rng"] is not None and state["kind"] != self._kind:
+            differing = [key for key in self._kind if state["kind"][key] != self._kind[key]]
+            theirs, ours = (
+                ", ".join(f"{key}={kind[key]!r}" for key in differing)
+                for kind in (state["kind"], self._kind)
+            )
             raise ValueError(
-                f"the state is of {theirs[1]} images of {theirs[0]}, {theirs[2]} at once, and here "
-                f"are {ours[1]} of {ours[0]}, {ours[2]} at once; make an equal environment"
+                f"the state is of an environment with {theirs}, and this one has {ours}; "
+                "make an equal one"
             )
         self._order.set_state(state["order"])
-        if self._augmentation:
+        if self._augmentation and state["augmentation"]:
             self._augmentation.set_state(state["augmentation"])
         self._show(state["index"])
+        if self.has_started:
+            # As they are in the data set: how they were augmented is not in the state.
+            self._pictures = self._images.take(self.index, axis=0)
+            self._picture(None)
 
     @property
     def has_started(self) -> bool:
@@ -331,8 +355,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         """The next images; with a seed the first of its sequence."""
         self._begin(seed)
         images = self._shown()
-        if self.render_mode:
-            self._drawn = self._first, int(self.label[0]), None
+        self._picture(None)
         return images
 
     def _shown(self) -> Images:
@@ -341,13 +364,17 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
         if self._augmentation:
             images = self._augmentation(images)
         if self.render_mode:
-            self._first = images[0].copy()
+            self._pictures = images.copy()
         return images
+
+    def _picture(self, answers: Answers | None) -> None:
+        """Draw the images that are shown now from here on, with their answers."""
+        if self.render_mode:
+            self._drawn = self._pictures, self.label, answers
 
     def answer(self, answers: Answers) -> NDArray[np.float32]:
         """Rewards of these answers, which are not checked; the images stay."""
-        if self.render_mode:
-            self._drawn = self._first, int(self.label[0]), int(answers[0])
+        self._picture(answers)
         rewards: NDArray[np.float32] = (answers == self.label).astype(np.float32)
         return rewards
 
@@ -370,17 +397,7 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
 
     def _first_seed(self, seed: int | Sequence[int | None] | None) -> int | None:
         """The seed of the sequence of images."""
-        seeds = list(seed) if isinstance(seed, Sequence | np.ndarray) else [seed] * self.num_envs
-        if len(seeds) != self.num_envs:
-            raise ValueError(
-                f"{len(seeds)} seeds for {self.num_envs} environments; "
-                "give one seed, or one for each"
-            )
-        for each in seeds:
-            is_number = isinstance(each, Integral) and not isinstance(each, bool)
-            if each is not None and not (is_number and 0 <= each <= _LARGEST_SEED):
-                raise ValueError(f"seed={seed!r} must be whole numbers from 0 to 2**63 - 1")
-        return None if seeds[0] is None else int(seeds[0])
+        return require_seeds(seed, self.num_envs, "environments")[0]
 
     def _info(self) -> dict[str, Any]:
         return self._with_masks({"label": self.label, "index": self.index, "dataset": self._names})
@@ -391,17 +408,21 @@ images uint8 of shape (N, H, W) or (N, C, H, W) |
     # ------------------------------------------------------------------ pictures
 
     def render(self) -> tuple[Frame, ...] | None:
-        """The first of the images that were answered last, as an RGB image; None if off.
+        """The images that were answered last, an RGB image for each; None if off.
 
-        After a reset, the first of those that are shown.
+        After a reset, those that are shown.
         """
         if not self.render_mode:
             gymnasium.logger.warn('render() draws only with render_mode="rgb_array"')
             return None
         if self._drawn is None:
             raise RuntimeError("there is nothing to draw yet: call reset() before render()")
-        panel = answered_image(*self._drawn)
-        return (draw_panels(panel),)
+        images, labels, answers = self._drawn
+        answered = [None] * self.num_envs if answers is None else answers.tolist()
+        return tuple(
+            draw_panels(answered_image(image, label, answer))
+            for image, label, answer in zip(images, labels.tolist(), answered, strict=True)
+        )
 
 
 class BanditEnv(KeywordHelp, gymnasium.Env[Images, int | np.int64]):  # noqa: D101

@@ -117,7 +117,8 @@ class BipedalWalkerVectorEnv(ControlVectorEnv):
         assert isinstance(self.task.dynamics, BipedalWalker)
         rows = history.observations[-1]
         actions = rows[rows[:, -1] > 0, 24:28]
-        return self.task.dynamics.last_frame(self.task.episode_starts()[:, 0].numpy(), actions)
+        start = self.task.episode_starts()[:, history.network].cpu().numpy()
+        return self.task.dynamics.last_frame(start, actions)
 
 
 class BipedalWalkerEnv(CreditAssignEnv):  # noqa: D101

@@ -7,7 +7,7 @@ from credit_envs.checks import require_device, require_numbers
 from credit_envs.environment import CreditAssignEnv, Reward
 from credit_envs.envs.control import ControlVectorEnv
 from credit_envs.rendering import Frame, History, cart_pole_strobe, draw_panels, learning_curve
-from credit_envs.tasks.cartpole import STATE_SCALE, CartPole
+from credit_envs.tasks.cartpole import SHORTEST_POLE, STATE_SCALE, CartPole
 
 
 class CartPoleVectorEnv(ControlVectorEnv):
@@ -67,7 +67,7 @@ class CartPoleVectorEnv(ControlVectorEnv):
     | `init_stdev` | 0.5 | standard deviation of its initial parameters |
     | `credit_scale` | 0.5 | largest change of a parameter per update |
     | `pole_mass` | 0.1 | in kg; several, such as `(0.05, 0.5)`, make a task of each |
-    | `pole_length` | 0.5 | of half the pole, in m; one or several |
+    | `pole_length` | 0.5 | of half the pole, in m, at least 0.01; one or several |
     | `weight_decay` | 0.0 | share of every parameter that is lost with each update |
     | `switch_after` | None | updates after which a life goes on with the next task |
     | `reward_scale` | 1.0 | factor on the rewards, in the observation and of a step |
@@ -103,13 +103,14 @@ class CartPoleVectorEnv(ControlVectorEnv):
         render_mode: str | None = None,
     ) -> None:
         on = require_device(device)
+        lengths = require_numbers("pole_length", pole_length)
+        if min(lengths) < SHORTEST_POLE:
+            raise ValueError(
+                f"pole_length={pole_length!r} must be at least {SHORTEST_POLE} m: shorter poles "
+                "swing faster than the time step of the simulation can follow"
+            )
         super().__init__(
-            CartPole(
-                self.motors,
-                require_numbers("pole_mass", pole_mass),
-                require_numbers("pole_length", pole_length),
-                on,
-            ),
+            CartPole(self.motors, require_numbers("pole_mass", pole_mass), lengths, on),
             num_envs,
             num_updates=num_updates,
             horizon=horizon,

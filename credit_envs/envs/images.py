@@ -1,6 +1,7 @@
 """`CreditAssign-Digits-v0`, `-MNIST-v0`, `-FashionMNIST-v0`, `-CIFAR10-v0` and `-Images-v0`."""
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import get_args
 
@@ -280,7 +281,8 @@ def _groups(credit_groups: int | tuple[int, int]) -> int | tuple[int, int]:
 
 def _check_range(train_range: tuple[float, float], score_on: ScoreSplit) -> None:
     pair = isinstance(train_range, list | tuple) and len(train_range) == 2
-    if not pair or not 0 <= train_range[0] < train_range[1] <= 1:
+    numbers = pair and all(isinstance(end, Real) for end in train_range)
+    if not numbers or not 0 <= train_range[0] < train_range[1] <= 1:
         raise ValueError(f"train_range={train_range!r} must be (start, stop), 0 ≤ start < stop ≤ 1")
     if score_on == "validation" and tuple(train_range) == (0, 1):
         raise ValueError(

@@ -72,6 +72,7 @@ class GaussianVectorEnv(CreditAssignVectorEnv):
     """
 
     surfaces: ClassVar[dict[str, Surface]] = {"gaussian": TWO_BUMPS}
+    _num_drawn = None
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class GaussianVectorEnv(CreditAssignVectorEnv):
 
     def draw(self, history: History) -> Frame:  # noqa: D102
         assert isinstance(self.task, SurfaceTask)
-        surface = self.task.surfaces[self.task.task_index[0]]
+        surface = self.task.surfaces[self.task.task_index[history.network]]
 
         def height(position: NDArray[np.float64]) -> NDArray[np.float64]:
             heights: NDArray[np.float64] = surface.height(torch.as_tensor(position)).numpy()

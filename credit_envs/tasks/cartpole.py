@@ -17,6 +17,8 @@ FORCE = 10.0
 TIME_STEP = 0.02
 POSITION_LIMIT = 2.4
 ANGLE_LIMIT = 12 * 2 * pi / 360
+SHORTEST_POLE = 0.01
+"""Half of it, in m; with poles ten times as short Euler's steps run away to infinity."""
 
 STATE_SCALE = (1 / 2.4, 1 / 2.0, 1 / 0.21, 1 / 2.0)
 """Brings position, velocity, angle and angular velocity to about [−1, 1]."""

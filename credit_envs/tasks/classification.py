@@ -310,8 +310,10 @@ class ClassificationTask(Task):
 
         For a convolution, their patches, see `image_patches`.
         """
-        # A user's features may lie far from 0, where single precision has few digits left.
-        exact = torch.float64 if images.dtype == np.float64 else self._dtype
+        # A user's features may lie far from 0, where single precision has few digits left; bytes
+        # do not, and need half of the time so.
+        is_exact = np.can_cast(images.dtype, np.float32)
+        exact = self._dtype if is_exact else torch.float64
         mean, std = (moment.to(exact) for moment in self._moments)
         x = torch.tensor(images, dtype=exact, device=self.device)
         x = ((x - mean) / std).to(self._dtype)
@@ -337,7 +339,8 @@ class ClassificationTask(Task):
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
         assert self.inputs is not None
-        gradients = self._credits.gradients(self.network, self.inputs, action, credit_scale)
+        credits = action.to(self._dtype)
+        gradients = self._credits.gradients(self.network, self.inputs, credits, credit_scale)
         self.optimizer.step(gradients, self.inputs.norm)
         self._forward()
 

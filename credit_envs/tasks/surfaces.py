@@ -121,6 +121,7 @@ class SurfaceTask(Task):
         return torch.cat([self.position, one_hot.to(self.position.dtype)], dim=1)
 
     def update(self, action: Tensor, credit_scale: float) -> None:  # noqa: D102
+        action = action.to(self.position.dtype)
         self.position = torch.add(self.position, action, alpha=credit_scale)
 
     def loss(self) -> Tensor:  # noqa: D102

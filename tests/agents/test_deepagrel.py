@@ -705,7 +705,7 @@ def test_state_of_a_bandit_is_for_its_equal():
         answers = np.zeros(4, dtype=np.int64)
         for ours, theirs in zip(env.step(answers)[:2], going_on.step(answers)[:2], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(ValueError, match="40 images of Images, 4 at once, and here are 40"):
+    with pytest.raises(ValueError, match="with num_envs=4, and this one has num_envs=5"):
         vector_env(5).set_state(state)
 
 

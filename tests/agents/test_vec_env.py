@@ -156,7 +156,8 @@ def test_attributes_methods_and_pictures(make_vec):
     assert env.env.num_updates == 2
     assert env.env_method("_following_lives", indices=[0]) == [env.env._following_lives()]
     assert env.env_is_wrapped(VecMonitor) == [False] * 3
-    assert env.render().shape == (320, 720, 3)
+    assert len(env.get_images()) == 3
+    assert env.render().shape == (640, 1440, 3)
     env.close()
 
 

@@ -66,6 +66,10 @@ def test_larger_first_weights_are_networks_of_their_own() -> None:
         assert max(float(each.abs().max()) for each in weights) == pytest.approx(most, rel=0.01)
 
 
+def test_every_method_has_a_colour_in_figure_3() -> None:
+    assert set(deepagrel_figure_3.COLOURS) == set(deepagrel.METHODS)
+
+
 def test_every_network_can_be_made_and_has_a_key_of_its_own() -> None:
     keys = set()
     for network in NETWORKS:

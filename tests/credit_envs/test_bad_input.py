@@ -55,6 +55,8 @@ EVERYWHERE = [
     ("device", "gpu", "use 'cpu' or a device PyTorch sees"),
     ("device", "cuda:99", "use 'cpu' or a device PyTorch sees"),
     ("device", 1.5, "use 'cpu' or a device PyTorch sees"),
+    # From which nothing can be read back.
+    ("device", "meta", "use 'cpu' or a device PyTorch sees"),
 ]
 
 
@@ -104,6 +106,11 @@ def test_settings_of_control(make, env_id, name, value, message):
 def test_settings_of_cartpole(make, name):
     with pytest.raises(ValueError, match=f"{name}=.*finite number above 0"):
         make(CART, **{name: (0.1, 0.0)})
+
+
+def test_poles_too_short_for_the_time_step(make):
+    with pytest.raises(ValueError, match=r"pole_length=\(0.001, 0.5\) must be at least 0.01 m"):
+        make(CART, pole_length=(0.001, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,7 @@ def test_settings_of_pendulum(make, name, value, message):
         ({"evaluate_test": "no"}, "evaluate_test='no' is not one of True, False"),
         ({"train_range": (0.5, 0.2)}, "0 ≤ start < stop ≤ 1"),
         ({"train_range": 0.5}, "0 ≤ start < stop ≤ 1"),
+        ({"train_range": ("0", "0.8")}, "0 ≤ start < stop ≤ 1"),
         ({"classes": (0,)}, "two or more different classes of Images, which has 0 to"),
         ({"data": None}, r"needs data=\(x_train, y_train, x_test, y_test\)"),
         ({"data": (1, 2)}, r"data=\(x_train, y_train, x_test, y_test\)"),
@@ -213,7 +221,7 @@ def test_seeds(make_vec, env_id):
     for reset in (lambda seed: env.reset(seed=seed), env.reset_tensors):
         with pytest.raises(ValueError, match="3 seeds for 2 networks; give one seed, or one for"):
             reset([1, 2, 3])
-        for seeds in (-1, [0, -1], [0, 2**63], [0.5, 1.0], ["a", "b"]):
+        for seeds in (-1, [0, -1], [0, 2**63], [0.5, 1.0], ["a", "b"], 1.5, True, [[1], [2]]):
             with pytest.raises(ValueError, match=r"whole numbers from 0 to 2\*\*63 - 1"):
                 reset(seeds)
 
@@ -229,8 +237,25 @@ def test_action_of_another_shape(make, make_vec, env_id):
     shape = env.action_space.shape
     with pytest.raises(ValueError, match=rf"shape \(3,\); make it {re.escape(str(shape))}"):
         env.step(np.zeros(3, dtype=np.float32))
-    with pytest.raises(ValueError, match=re.escape(f"shape {shape}; make it {(2, *shape)}")):
-        vector.step(np.zeros(shape, dtype=np.float32))
+    for wrong in (shape, (1, *shape)):
+        message = re.escape(f"shape {wrong}; make it {(2, *shape)}")
+        with pytest.raises(ValueError, match=message):
+            vector.step(np.zeros(wrong, dtype=np.float32))
+        with pytest.raises(ValueError, match=message):
+            vector.step_tensors(torch.zeros(wrong))
+
+
+@every_id
+def test_credits_in_double_precision_are_those_in_single(make_vec, env_id):
+    env = make_vec(env_id, 2)
+    steps = []
+    for dtype in (torch.float32, torch.float64):
+        env.reset_tensors([0, 1])
+        step = env.step_tensors(torch.full(env.action_space.shape, 0.5, dtype=dtype))
+        steps.append([step.observation.clone(), step.reward])
+    for single, double in zip(*steps, strict=True):
+        assert single.dtype == double.dtype
+        assert torch.equal(single, double)
 
 
 @every_id

@@ -1,5 +1,6 @@
 """Classification bandits: trials, splits and orders against the data themselves."""
 
+import copy
 import gzip
 import os
 import pickle
@@ -172,15 +173,25 @@ def test_tensors_are_the_same_trials(order, num_envs):
 
 def test_tensors_and_numpy_go_on_with_one_sequence():
     env = vector_env(4)
-    env.reset(seed=1)
     with pytest.raises(RuntimeError, match=r"call reset_tensors\(\) before step_tensors\(\)"):
         env.step_tensors(torch.zeros(4, dtype=torch.long))
+    env.reset(seed=1)
     index = [env.index]
+    env.step_tensors(torch.zeros(4, dtype=torch.long))
+    index.append(env.index)
     env.reset_tensors()
     index.append(env.index)
     env.step(np.zeros(4, dtype=np.int64))
     index.append(env.index)
-    np.testing.assert_array_equal(index, shown(vector_env(4), 2, seed=1))
+    np.testing.assert_array_equal(index, shown(vector_env(4), 3, seed=1))
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (4, 1), ()])
+def test_answers_in_tensors_of_another_shape(shape):
+    env = vector_env(4)
+    env.reset_tensors(0)
+    with pytest.raises(ValueError, match=rf"shape {re.escape(str(shape))}; make it \(4,\)"):
+        env.step_tensors(torch.zeros(shape, dtype=torch.long))
 
 
 # --- Gymnasium's conventions
@@ -240,8 +251,8 @@ def test_what_is_returned_cannot_change_what_follows():
             if key in result[-1]:
                 with pytest.raises(ValueError, match="read-only"):
                     result[-1][key][0] = 0
-    for array, copy in zip(returned, kept, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, before in zip(returned, kept, strict=True):
+        np.testing.assert_array_equal(array, before)
         array.fill(1)
     twin.reset(seed=0)
     for _ in range(10):
@@ -349,8 +360,8 @@ def test_order_never_hands_out_what_changes():
     order.begin(1)
     for _ in range(20):
         order.next_batch()
-    for batch, copy in zip(batches, copies, strict=True):
-        np.testing.assert_array_equal(batch, copy)
+    for batch, before in zip(batches, copies, strict=True):
+        np.testing.assert_array_equal(batch, before)
 
 
 # --- Pictures
@@ -375,10 +386,12 @@ def test_pictures():
     wrong = env.render()
     assert not any(np.array_equal(*two) for two in combinations([first, right, wrong], 2))
     vector.reset(seed=0)
-    before = vector.render()[0]
-    vector.step(np.array([0, 1]))
-    assert len(vector.render()) == 1
-    assert not np.array_equal(vector.render()[0], before)
+    before = vector.render()
+    right, wrong = vector.label[0], (vector.label[1] + 1) % 3
+    vector.step(np.array([right, wrong]))
+    after = vector.render()
+    assert len(before) == len(after) == 2
+    assert not any(np.array_equal(*two) for two in combinations([*before, *after], 2))
 
 
 def test_picture_shows_the_image():
@@ -586,6 +599,46 @@ def test_augmentation_goes_on_where_it_was():
     other.set_state(state)
     answers = np.zeros(3, np.int64)
     np.testing.assert_array_equal(env.step(answers)[0], other.step(answers)[0])
+
+
+def test_an_environment_that_was_taken_up_goes_on_in_tensors_and_pictures():
+    env, other = (vector_env(3, render_mode="rgb_array") for _ in range(2))
+    env.reset(seed=1)
+    other.set_state(pickle.loads(pickle.dumps(env.get_state())))
+    np.testing.assert_array_equal(other.render(), env.render())
+    answers = torch.zeros(3, dtype=torch.int64)
+    for ours, theirs in zip(env.step_tensors(answers), other.step_tensors(answers), strict=True):
+        assert torch.equal(ours, theirs)
+    np.testing.assert_array_equal(other.render(), env.render())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment": True}, "augmented=False, and this one has augmented=True"),
+        ({"order": "random"}, "order='shuffled', and this one has order='random'"),
+        ({"split": "validation"}, "split='train', images=.*split='validation', images="),
+    ],
+)
+def test_a_state_is_for_an_equal_environment(settings, message):
+    env = vector_env(3)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match=message):
+        vector_env(3, **settings).set_state(env.get_state())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_go_on_alike(copied):
+    env = vector_env(3)
+    env.reset_tensors(1)
+    twin = copied(env)
+    answers = torch.zeros(3, dtype=torch.int64)
+    for _ in range(3):
+        for ours, its in zip(env.step_tensors(answers), twin.step_tensors(answers), strict=True):
+            assert torch.equal(ours, its)
+    observation, *_, info = twin.step(answers.numpy())
+    np.testing.assert_array_equal(observation, env.step(answers.numpy())[0])
+    assert not any(info[key].flags.writeable for key in ("label", "index", "final_obs"))
 
 
 def test_the_picture_shows_the_augmented_image():

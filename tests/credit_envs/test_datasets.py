@@ -4,6 +4,7 @@ Everything but the tests of real data runs on small made-up files, in temporary 
 """
 
 import dataclasses
+import errno
 import gzip
 import hashlib
 import http.server
@@ -322,9 +323,30 @@ def test_folders_that_do_not_exist(
     monkeypatch.setenv("CREDIT_ENVS_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"CREDIT_ENVS_DATA is .*not a folder"):
         load("MNIST")
+    with pytest.raises(FileNotFoundError, match="whose user is not known here: write the path in"):
+        load("MNIST", "~nobody-of-this-name/data")
     monkeypatch.setenv("CREDIT_ENVS_DATA", "")
     monkeypatch.chdir(mnist.write(tmp_path / "here"))
     assert load("MNIST").source == str(cache), "an empty variable counts as none"
+
+
+def test_folders_that_may_not_be_read(
+    mnist: Made, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a container runs as another user than the owner of the home folder."""
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(FileNotFoundError, match="this user may not read: change its permissions"):
+        load("MNIST", tmp_path)
+    status = os.stat
+
+    def refuse(path: Any, **kwargs: Any) -> os.stat_result:
+        if str(path).startswith(str(cache)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return status(path, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(FileNotFoundError, match="FashionMNIST was not found and could not be down"):
+        load("FashionMNIST")
 
 
 @pytest.mark.parametrize(
@@ -780,6 +802,11 @@ def with_nan(x: np.ndarray) -> np.ndarray:
         (lambda a, b, c, d: (a[:, 0], b, c, d), r"shape \(9,\): reshape it"),
         (lambda a, b, c, d: (a.astype(str), b, c, d), "dtype <U.*astype"),
         (lambda a, b, c, d: (a > 5, b, c, d), "dtype bool: convert"),
+        (lambda a, b, c, d: (a.astype(np.longdouble), b, c, d), r"dtype \w+128: convert"),
+        (
+            lambda a, b, c, d: (a.astype(float) * 1e200, b, c, d),
+            "deviation is not finite: rescale x_train",
+        ),
         (lambda a, b, c, d: (a, b, c[:0], d[:0]), "x_test .* is empty: pass"),
         (lambda a, b, c, d: (a[:, :0], b, c[:, :0], d), "x_train .* is empty: pass"),
         (lambda a, b, c, d: (a, b.astype(float), c, d), "y_train has dtype float64: convert"),

@@ -361,12 +361,14 @@ def test_held_out_images_need_room() -> None:
         make_task(num_samples=30, loss_on="held-out", num_held_out=40)
 
 
-def test_features_far_from_zero_keep_their_digits():
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint32])
+def test_features_far_from_zero_keep_their_digits(dtype):
     rng = np.random.default_rng(0)
-    x, labels = rng.standard_normal((60, 4)), np.arange(60) % 3
+    x, labels = (1000 + 100 * rng.standard_normal((60, 4))).astype(dtype), np.arange(60) % 3
     standardised = []
-    for offset in (0.0, 1e8):
-        data = from_arrays((x[:40] + offset, labels[:40], x[40:] + offset, labels[40:]))
+    for offset in (0, 10**8):
+        moved = x + dtype(offset)
+        data = from_arrays((moved[:40], labels[:40], moved[40:], labels[40:]))
         task = ClassificationTask(data, TrainingSettings(num_samples=20), 1, CPU)
         standardised.append(task.standardise(data.x_test))
     torch.testing.assert_close(*standardised, rtol=0.0, atol=1e-6)
