@@ -22,24 +22,29 @@ from stable_baselines3.common.logger import configure
 from credit_envs.files import atomic_path
 from credit_envs.memory import keep_freed_memory
 from credit_envs.workers import WorkerError
-from meta import trials, zoo
+from meta import trials
 from meta.arguments import (
     Misuse,
     new_run,
     parse_arguments,
     rule_policy,
-    total_timesteps,
     trial_plan,
 )
-from meta.baselines import image_split
 from meta.command_line import DONE, FAILED, INTERRUPTED, MISUSED
+from meta.configuration import (
+    environments,
+    fewer_samples,
+    new_outer_loop,
+    scored_kwargs,
+    split,
+    total_timesteps,
+)
 from meta.figures import outer_loop as outer_loop_figure
 from meta.outer_loop import OuterLoop
 from meta.recipes import (
     AGENTS,
     BANDITS,
     CONTROL,
-    IMAGES,
     SURFACES,
     Outer,
     Recipe,
@@ -55,7 +60,6 @@ from meta.report import (
     trial_report,
 )
 from meta.runs import Checkpoint, Run
-from meta.tuning import Split
 
 console = Console()
 
@@ -80,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("train.py: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError as error:
+        print(f"train.py: {error}; ask for smaller sizes", file=sys.stderr)
+        return FAILED
     except (ValueError, OSError, FloatingPointError, WorkerError) as error:
         print(f"train.py: {error}{_fix(error)}", file=sys.stderr)
         return FAILED
@@ -98,13 +105,15 @@ def _fix(error: Exception) -> str:
 def evolve(run: Run, arguments: argparse.Namespace) -> int:
     """Meta-train a top-down network and report what it has learned."""
     outer = outer_loop(run.config)
-    recipe = outer.recipes[environments(run)[0]]
+    recipe = outer.recipes[environments(run.config)[0]]
     given: dict[str, Any] = {}
     if outer.shares_work:
         workers = number_of_workers(arguments, recipe, run.config["device"])
         given = {"n_workers": workers, "ray": arguments.ray}
     make = load_model if run.checkpoint.exists() else make_model
     model = make(run, outer, recipe, given)
+    for line in fewer_samples(run.config):
+        console.print(line, soft_wrap=True)
     total = total_timesteps(run.config, recipe, model)
     console.print(f"run folder: {run.folder}", soft_wrap=True)
     logger = configure(str(run.folder / "tensorboard"), ["tensorboard"])
@@ -142,22 +151,7 @@ def number_of_workers(arguments: argparse.Namespace, recipe: Recipe, device: str
 
 def make_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any]) -> OuterLoop:
     """The outer loop as the recipe has it, for what was asked for."""
-    source = run.config.get("init_from")
-    former = zoo.find(source) if source else None
-    policy_kwargs = recipe.policy_kwargs if former is None else former.policy_kwargs
-    model = outer.loop_class(
-        AGENTS[run.config["agent"]].policy_class,  # type: ignore[arg-type]
-        environments(run),
-        env_kwargs=[
-            meta_kwargs(run, outer.recipes[env_id], env_id) for env_id in environments(run)
-        ],
-        policy_kwargs={**policy_kwargs, **run.config["policy_kwargs"]},
-        seed=run.config["seed"],
-        device=run.config["env_kwargs"].get("device", "cpu"),
-        **{**recipe.learner_kwargs, **run.config["learner_kwargs"], **given},
-    )
-    if former is not None:
-        former.give_to(model.policy)
+    model = new_outer_loop(run.config, **given)
     if recipe.anneal and "anneal_over" not in run.config["learner_kwargs"]:
         total = total_timesteps(run.config, recipe, model)
         model.anneal_over = -(-total // model.timesteps_per_generation)
@@ -168,36 +162,12 @@ def load_model(run: Run, outer: Outer, recipe: Recipe, given: Mapping[str, Any])
     """The run's latest checkpoint."""
     device = run.config["env_kwargs"].get("device", "cpu")
     model = outer.loop_class.load(run.checkpoint, device=device, **given)
-    if list(model.env_ids) != environments(run):
+    if list(model.env_ids) != environments(run.config):
         raise ValueError(
             f"{run.checkpoint} is a checkpoint of {'+'.join(model.env_ids)}, the run is in "
             f"{run.config['env']}; put the right model.zip back, or start a new run"
         )
     return model
-
-
-def environments(run: Run) -> list[str]:
-    """Ids of the run's environments."""
-    ids: list[str] = run.config["env"].split("+")
-    return ids
-
-
-def meta_kwargs(run: Run, recipe: Recipe, env_id: str) -> dict[str, Any]:
-    """Environment arguments in meta-training, with its share of the images."""
-    kwargs = recipe.env_kwargs(run.config["env_kwargs"])
-    if env_id in IMAGES:
-        kwargs |= {"train_range": split(run, recipe, env_id).meta_range, "evaluate_test": False}
-    return kwargs
-
-
-def split(run: Run, recipe: Recipe, env_id: str) -> Split:
-    """Which images the outer loop draws from, and which are kept fresh."""
-    return image_split(env_id, scored_kwargs(run, recipe))
-
-
-def scored_kwargs(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """Environment arguments in scoring."""
-    return {**recipe.scored_kwargs, **run.config["env_kwargs"]}
 
 
 class Interruption(BaseCallback):
@@ -253,7 +223,7 @@ def apply_rule(run: Run) -> int:
             run.config["agent"],
             env_id,
             kwargs,
-            split(run, recipe, env_id),
+            split(run.config, recipe, env_id),
             meta_trained=False,
             on_step=status.update,
         )
@@ -269,7 +239,7 @@ def report_on(model: OuterLoop, run: Run, outer: Outer) -> Report:
     with console.status("evaluating on fresh lives") as status:
         reports = {
             env_id: report_in(env_id, model, run, outer.recipes[env_id], status.update)
-            for env_id in environments(run)
+            for env_id in environments(run.config)
         }
     return next(iter(reports.values())) if len(reports) == 1 else joined(reports)
 
@@ -278,11 +248,11 @@ def report_in(
     env_id: str, model: OuterLoop, run: Run, recipe: Recipe, on_step: Callable[[str], None]
 ) -> Report:
     """The report of one environment."""
-    kwargs = scored_kwargs(run, recipe)
+    kwargs = scored_kwargs(run.config, recipe)
     if env_id in CONTROL:
         return control_report(model.policy, env_id, kwargs, recipe.num_lives)
     if env_id in SURFACES:
-        return surface_report(model.policy, env_id)
+        return surface_report(model.policy, env_id, kwargs)
     own = None
     if not model.resample_lives:
         own = OwnSubsets(model.meta_training[env_id], model.life_seeds)
@@ -291,12 +261,12 @@ def report_in(
         "TDCA",
         env_id,
         kwargs,
-        split(run, recipe, env_id),
+        split(run.config, recipe, env_id),
         meta_trained=True,
         on_step=on_step,
         own=own,
-        # Runs of earlier versions do not say.
-        baselines=run.config.get("baselines", True),
+        # The recipe's arguments suit the top-down network. Runs of earlier versions do not say.
+        baseline_kwargs=run.config["env_kwargs"] if run.config.get("baselines", True) else None,
     )
 
 

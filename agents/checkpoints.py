@@ -19,6 +19,9 @@ from credit_envs import __version__
 from credit_envs.checks import require_at_least, require_device, require_one_of
 from credit_envs.files import atomic_path
 
+LARGEST_SEED = 2**32 - 1
+"""That all generators take, with room for those that count on from it."""
+
 
 class Resumable(BaseAlgorithm):
     """An algorithm that goes on exactly where it was saved.
@@ -48,6 +51,8 @@ class Resumable(BaseAlgorithm):
     ) -> None:
         if seed is not None:
             require_at_least("seed", seed, 0)
+            if seed > LARGEST_SEED:
+                raise ValueError(f"seed={seed!r} must be at most 2**32 - 1")
         if str(device) != "auto":
             # Stable-Baselines3 would take the processor without a word.
             require_device(str(device))

@@ -45,7 +45,7 @@ def require_seeds(seeds: Any, count: int, of_what: str) -> list[int | None]:
     for seed in given:
         is_number = isinstance(seed, Integral) and not isinstance(seed, bool)
         if seed is not None and not (is_number and 0 <= seed <= LARGEST_SEED):
-            raise ValueError(f"seed={seeds!r} must be whole numbers from 0 to 2**63 - 1")
+            raise ValueError(f"seed={seed!r} must be a whole number from 0 to 2**63 - 1")
     if len(given) != count:
         raise ValueError(
             f"{len(given)} seeds for {count} {of_what}; give one seed, or one for each"
@@ -69,6 +69,12 @@ def require_fraction(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a number of at least 0 and below 1."""
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < 1:
         raise ValueError(f"{name}={value!r} must be a number of at least 0 and below 1")
+
+
+def require_share(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a number above 0 and at most 1."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) <= 1:
+        raise ValueError(f"{name}={value!r} must be a number above 0 and at most 1")
 
 
 def require_unit(name: str, value: Any) -> None:

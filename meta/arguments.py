@@ -18,6 +18,7 @@ from credit_envs.datasets import CorruptDataError
 from meta import zoo
 from meta.baselines import image_split, spaces
 from meta.command_line import Parser, natural, positive
+from meta.configuration import fresh_kwargs, new_outer_loop, total_timesteps
 from meta.outer_loop import OuterLoop
 from meta.pgpe import PGPE, ray_workers
 from meta.recipes import (
@@ -200,6 +201,16 @@ FIXED_BY_RUN = (
 )
 
 
+OF_LEARNING = (
+    "policy_kwargs",
+    "learner_kwargs",
+    "outer",
+    "init_from",
+    "generations",
+    "timesteps",
+)
+"""Options of what a top-down network learns by."""
+
 SET_BY_SPLIT = ("train_range", "score_on", "evaluate_test")
 """Arguments of image environments that follow from which images serve what."""
 
@@ -290,10 +301,11 @@ def keywords(option: str, texts: Sequence[str] | None) -> dict[str, Any]:
 def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """Make the environment once, to refuse bad arguments before anything is written."""
     try:
-        gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
+        # As networks live in it: scalar ones take arguments of Gymnasium's wrappers besides.
+        gymnasium.make_vec(env_id, num_envs=1, **env_kwargs)
     except CorruptDataError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise Misuse(f"--env-kwargs: {error}") from error
 
 
@@ -328,12 +340,11 @@ def check_lives(
         if env_id in IMAGES:
             check_images(agent, env_id, env_kwargs)
     if not agent.learns:
-        for option in ("policy_kwargs", "learner_kwargs", "outer", "init_from"):
-            if config[option]:
+        # Every rule is scored in the same lives as what learns.
+        for option in (*OF_LEARNING, "seed", "workers", "ray"):
+            if getattr(arguments, option) is not None:
                 name = option.replace("_", "-")
                 raise Misuse(f"--{name} is for agents that learn; leave it out")
-        if arguments.ray is not None:
-            raise Misuse("--ray is for agents that learn; leave it out")
         rule_policy(agent, env_ids[0], env_kwargs)
         return
     check_outer_loop(agent, arguments, env_ids, config)
@@ -358,31 +369,46 @@ def check_outer_loop(
     for option in ("workers", "ray"):
         if getattr(arguments, option) is not None and not outer.shares_work:
             raise Misuse(f"--{option} is for {DEFAULT_OUTER}; {config['outer']} takes one process")
-    policy_kwargs, learner_kwargs = config["policy_kwargs"], config["learner_kwargs"]
-    check_names("--policy-kwargs", policy_kwargs, agent.policy_class)
-    check_names("--learner-kwargs", learner_kwargs, outer.loop_class)
-    if config["init_from"] and policy_kwargs:
-        raise Misuse("--policy-kwargs come with the network of --init-from; leave them out")
+    check_names("--policy-kwargs", config["policy_kwargs"], agent.policy_class)
+    check_names("--learner-kwargs", config["learner_kwargs"], outer.loop_class)
     try:
-        former = zoo.find(config["init_from"]) if config["init_from"] else None
-        if former is not None and type(former.policy) is not agent.policy_class:
-            raise Misuse(
-                f"--init-from {config['init_from']} is a {type(former.policy).__name__}, and "
-                f"{config['agent']} goes on from a {agent.policy_class.__name__}"
-            )
-        recipe = outer.recipes[env_ids[0]]
-        model = outer.loop_class(
-            agent.policy_class,  # type: ignore[arg-type]
-            env_ids,
-            [outer.recipes[env_id].env_kwargs(config["env_kwargs"]) for env_id in env_ids],
-            dict(former.policy_kwargs) if former else {**recipe.policy_kwargs, **policy_kwargs},
-            **{**recipe.learner_kwargs, **learner_kwargs},
-        )
-        if former is not None:
-            former.give_to(model.policy)
-        check_length(model, config, recipe)
+        if config["init_from"]:
+            config["met"] = check_former(agent, config)
+        model = new_outer_loop(config)
+        check_length(model, config, outer.recipes[env_ids[0]])
     except (TypeError, ValueError) as error:
         raise Misuse(str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        raise Misuse(f"{error}; if memory is short, ask for smaller sizes") from error
+    for env_id in set(env_ids) & set(IMAGES):
+        check_environment(env_id, fresh_kwargs(config, outer.recipes[env_id], env_id))
+
+
+def check_former(agent: Agent, config: Mapping[str, Any]) -> dict[str, float]:
+    """Refuse a network to go on from that is of another kind, and starts in its place.
+
+    Returns:
+        By image environment, the fraction of the training images up to the last that it has met.
+    """
+    source, starts = config["init_from"], config["learner_kwargs"].get("starts", 1)
+    if config["policy_kwargs"]:
+        raise Misuse("--policy-kwargs come with the network of --init-from; leave them out")
+    if starts != 1:
+        raise Misuse(
+            f"--learner-kwargs: starts={starts} are random ones, and with --init-from there is one "
+            "already; leave it out"
+        )
+    former = zoo.find(source)
+    if type(former.policy) is not agent.policy_class:
+        raise Misuse(
+            f"--init-from {source} is a {type(former.policy).__name__}, and {config['agent']} goes "
+            f"on from a {agent.policy_class.__name__}"
+        )
+    return {
+        env_id: float(kwargs.get("train_range", (0.0, 1.0))[1])
+        for env_id, kwargs in former.meta_training.items()
+        if env_id in IMAGES
+    }
 
 
 def check_length(model: OuterLoop, config: Mapping[str, Any], recipe: Recipe) -> None:
@@ -396,13 +422,6 @@ def check_length(model: OuterLoop, config: Mapping[str, Any], recipe: Recipe) ->
             f"of {model.starts} starts: ask for --generations {model.fewest_generations} or more, "
             "or for fewer starts, as in --learner-kwargs starts=1"
         )
-
-
-def total_timesteps(config: Mapping[str, Any], recipe: Recipe, model: OuterLoop) -> int:
-    """How long a run learns: as asked for, or as the recipe has it."""
-    generations: int = config["generations"] or recipe.generations
-    timesteps: int = config["timesteps"] or generations * model.timesteps_per_generation
-    return timesteps
 
 
 def check_trials(arguments: argparse.Namespace, config: Mapping[str, Any]) -> None:

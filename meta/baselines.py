@@ -101,10 +101,10 @@ def spaces(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Box, Box]:
     return env.observation_space, env.action_space
 
 
-def image_split(env_id: str, env_kwargs: Mapping[str, Any]) -> Split:
-    """Which images of an environment serve what."""
+def image_split(env_id: str, env_kwargs: Mapping[str, Any], met: float = 0.0) -> Split:
+    """Which images of an environment serve what; see `split_images`."""
     task = image_task(env_id, env_kwargs)
-    return split_images(len(task.dataset.x_train), task.settings.num_samples)
+    return split_images(len(task.dataset.x_train), task.settings.num_samples, met)
 
 
 def image_env(

@@ -1,8 +1,10 @@
 """How well surfaces are climbed: from a grid of starts, beside gradient ascent (TDCA, Fig. 2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from agents import CreditPolicy
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.tasks.surfaces import REGION, Surface, SurfaceTask
+from meta.environment import make_credit_env
 
 GRID = 41
 _NEAR = 0.1
@@ -34,12 +37,19 @@ class Climb:
 
 
 @torch.no_grad()
-def climb(policy: CreditPolicy, env_id: str) -> list[Climb]:
-    """Climb every surface of the environment from a grid of starts over the whole region."""
+def climb(
+    policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> list[Climb]:
+    """Climb every surface of the environment from a grid of starts over the whole region.
+
+    Args:
+        policy: chooses the credits.
+        env_id: of a surface.
+        env_kwargs: of the environment.
+    """
     line = np.linspace(-REGION, REGION, GRID, dtype=np.float32)
     starts = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    env = gymnasium.make_vec(env_id, num_envs=len(starts))
-    assert isinstance(env, CreditAssignVectorEnv)
+    env = make_credit_env(env_id, len(starts), env_kwargs)
     assert isinstance(env.task, SurfaceTask)
     several = len(env.task.surfaces) > 1
     return [

@@ -111,7 +111,7 @@ def _gradient(surface: Surface, points: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def _credits(policy: CreditPolicy, points: torch.Tensor, one_hot: Sequence[float]) -> torch.Tensor:
     ids = torch.tensor(one_hot).expand(len(points), len(one_hot))
-    return policy.act(torch.cat([points, ids], dim=1))
+    return policy.act(torch.cat([points, ids], dim=1).to(policy.device)).cpu()
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -23,7 +23,7 @@ from credit_envs.checks import (
     require_not_negative,
     require_one_of,
     require_positive,
-    require_unit,
+    require_share,
 )
 from credit_envs.tasks import ClassificationTask
 from meta.outer_loop import OuterLoop, ids_of
@@ -140,8 +140,7 @@ class MetaGradient(OuterLoop):
         require_fraction("anneal_to", anneal_to)
         require_positive("max_grad_norm", max_grad_norm)
         require_not_negative("jitter", jitter)
-        require_unit("shortest", shortest)
-        require_positive("shortest", shortest)
+        require_share("shortest", shortest)
         if lengthen_over is not None:
             require_at_least("lengthen_over", lengthen_over, 1)
             if shortest == 1.0:
@@ -193,6 +192,7 @@ class MetaGradient(OuterLoop):
 
     def _setup_model(self) -> None:
         assert self.seed is not None
+        self._require_environment()
         device = {} if str(self.device) == "cpu" else {"device": str(self.device)}
         envs = [
             _followable(env_id, {**device, **kwargs})

@@ -99,6 +99,14 @@ class OuterLoop(Resumable):
         self.seconds = 0.0
         self.history: list[list[float]] = []
 
+    def _require_environment(self) -> None:
+        """Raise ValueError if there is neither an environment nor an id to make one from."""
+        if not self.env_ids and self.env is None:
+            raise ValueError(
+                "the outer loop has no environment: give one, or its id, as env; one that was "
+                "given before is not saved, and load takes it again as env"
+            )
+
     def _take_spaces(self, env: CreditAssignVectorEnv) -> None:
         """Be in this environment, as Stable-Baselines3 knows it."""
         self.env = VectorEnvAdapter(env)

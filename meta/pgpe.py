@@ -22,10 +22,11 @@ from agents import TopDownPolicy, VectorEnvAdapter
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.checks import (
     require_at_least,
+    require_fraction,
     require_not_negative,
     require_one_of,
     require_positive,
-    require_unit,
+    require_share,
 )
 from meta.optimizers import CenterOptimizerName, make_center_optimizer
 from meta.outer_loop import OuterLoop, ids_of
@@ -84,11 +85,11 @@ class PGPE(OuterLoop):
             leads out of rules that serve most lives well and the others not at all.
         stdev_init: initial standard deviation σ of every parameter.
         stdev_learning_rate: rate of σ's adaptation; 0 keeps it fixed.
-        stdev_max_change: most that σ changes in a generation, as a fraction of it.
+        stdev_max_change: most that σ changes in a generation, as a fraction of it below 1.
         center_learning_rate: step size of the centre's optimiser.
         optimizer: of the centre: "adam", "sgd" (momentum 0.9) or "clipup".
         anneal_over: number of generations over which centre rate and σ fall linearly; None: never.
-        anneal_to: fraction of themselves to which they fall.
+        anneal_to: fraction of themselves to which they fall, above 0.
         starts: random starts of evolution, each tried for `generations_per_start`; it goes on from
             the one with the best mean fitness in its last `JUDGED_BY` generations. Where there
             are local optima, a bad one is left so. Each start anneals from the beginning. Learning
@@ -154,14 +155,13 @@ class PGPE(OuterLoop):
                 f"population_size={population_size} must be even: candidates come in pairs"
             )
         require_one_of("task_fitness", task_fitness, get_args(TaskFitness))
-        require_positive("worst_lives", worst_lives)
-        if worst_lives > 1:
-            raise ValueError(f"worst_lives={worst_lives!r} is a share of lives: at most 1.0")
+        require_share("worst_lives", worst_lives)
         require_positive("stdev_init", stdev_init)
         require_not_negative("stdev_learning_rate", stdev_learning_rate)
-        require_unit("stdev_max_change", stdev_max_change)
+        require_fraction("stdev_max_change", stdev_max_change)
         require_positive("center_learning_rate", center_learning_rate)
-        require_unit("anneal_to", anneal_to)
+        # Of σ = 0 there is no gradient.
+        require_share("anneal_to", anneal_to)
         require_one_of("optimizer", optimizer, get_args(CenterOptimizerName))
         require_at_least("n_workers", n_workers, 0)
         if anneal_over is not None:
@@ -185,6 +185,11 @@ class PGPE(OuterLoop):
         given = env if isinstance(env, VectorEnvAdapter) else None
         if given and (n_workers or ray):
             raise ValueError("worker processes make their own environments: give an id as env")
+        if given and env_kwargs:
+            raise ValueError(
+                f"env_kwargs={env_kwargs!r} are for environments made by their ids: make the one "
+                "that is given with them, or give an id as env"
+            )
         super().__init__(
             policy,
             given,
@@ -226,6 +231,7 @@ class PGPE(OuterLoop):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        self._require_environment()
         given = self.env.env if isinstance(self.env, VectorEnvAdapter) else None
         assert self.seed is not None
         assert isinstance(given, CreditAssignVectorEnv | None)
@@ -394,6 +400,11 @@ class PGPE(OuterLoop):
         limit = self.stdev_max_change * self.stdev
         change = (self.stdev_learning_rate * stdev_gradient).to(self.stdev)
         self.stdev = self.stdev + change.clamp(-limit, limit)
+        if not self.policy.beta.isfinite().all():
+            raise FloatingPointError(
+                f"parameters are not finite after generation {self.generation + 1}: take a smaller "
+                "center_learning_rate or stdev_learning_rate"
+            )
 
     def _log(self, seconds: float) -> None:
         record = self.logger.record

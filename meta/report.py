@@ -131,6 +131,7 @@ def control_report(
         )
         results["replayed_in_gymnasium"] = {
             "mean": float(replay.replayed.mean()),
+            "std": float(sample_std(replay.replayed)),
             "largest_difference": replay.largest_difference,
         }
     return Report(Group(*tables), results, figures)
@@ -163,9 +164,15 @@ def _control_table(title: str, evaluation: Evaluation) -> Table:
     return table
 
 
-def surface_report(policy: CreditPolicy, env_id: str) -> Report:
-    """Share of a grid of starts that reaches the summit, beside gradient ascent."""
-    climbs = climb(policy, env_id)
+def surface_report(policy: CreditPolicy, env_id: str, env_kwargs: Mapping[str, Any]) -> Report:
+    """Share of a grid of starts that reaches the summit, beside gradient ascent.
+
+    Args:
+        policy: chooses the credits.
+        env_id: of a surface.
+        env_kwargs: of the environment.
+    """
+    climbs = climb(policy, env_id, env_kwargs)
     table = Table(title=f"{env_id}: starts on a {GRID}×{GRID} grid that reach the summit, %")
     for column in ("surface", "credits", "gradient ascent", "credits, swapped id"):
         table.add_column(column, justify="left" if column == "surface" else "right")
@@ -189,7 +196,7 @@ def image_report(
     meta_trained: bool,
     on_step: Callable[[str], None],
     own: OwnSubsets | None = None,
-    baselines: bool = True,
+    baseline_kwargs: Mapping[str, Any] | None = None,
 ) -> Report:
     """Accuracy on fresh subsets and test images, every method at its best learning rate.
 
@@ -205,7 +212,8 @@ def image_report(
             apart.
         on_step: told what is under way.
         own: gets a row, if the outer loop met no other subsets than these.
-        baselines: whether the known rules stand beside what was meta-trained.
+        baseline_kwargs: of the environment, for the known rules beside what was meta-trained;
+            None: without them.
     """
     seeds, tuning_seeds = fresh_lives(NUM_SUBSETS), tuning_lives(_NUM_TUNING_SUBSETS)
     on_step(f"scoring {name}")
@@ -223,16 +231,16 @@ def image_report(
         if own is not None:
             met = score(name, policy, env_id, own.env_kwargs, split.meta_range, *own.settings())
             rows.insert(0, (met, "its own subsets"))
-        if baselines:
+        if baseline_kwargs is not None:
             on_step("tuning and scoring the baselines")
-            scores += rule_scores(env_id, env_kwargs, split, tuning_seeds, seeds)
+            scores += rule_scores(env_id, baseline_kwargs, split, tuning_seeds, seeds)
             rows += [(baseline, "fresh subsets") for baseline in scores[1:]]
 
     dataset = image_task(env_id, env_kwargs).dataset
     table = Table(
         title=f"{env_id}: accuracy after the last update\n%, mean ± std over subsets",
-        caption=f"data: {dataset.name}, {NUM_SUBSETS} subsets; learning rate η, weight decay λ and "
-        "label smoothing s are those that did best on validation images",
+        caption=f"data: {dataset.name}, {NUM_SUBSETS} subsets; the learning rate η is the one that "
+        "did best on validation images, as are BP's weight decay λ and label smoothing s",
     )
     for column in ("method", "trained on", "η", "λ", "s", "train", "test"):
         table.add_column(column, justify="left" if column in ("method", "trained on") else "right")

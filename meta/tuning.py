@@ -76,18 +76,28 @@ class Score:
         return self.curve[:, -1]
 
 
-def split_images(num_train: int, num_samples: int) -> Split:
+def split_images(num_train: int, num_samples: int, met: float = 0.0) -> Split:
     """A sixth of the training images for fresh subsets, or half if a sixth is too few.
 
+    Args:
+        num_train: training images.
+        num_samples: that a subset needs.
+        met: fraction of the training images, from the first on, that are fresh no more.
+
     Raises:
-        ValueError: half of the training images are fewer than `num_samples`.
+        ValueError: fewer than `num_samples` can be fresh.
     """
+    most = 0
     for fraction in (1 / 6, 1 / 2):
-        if num_samples <= round(fraction * num_train):
-            return Split((0.0, 1 - fraction), (1 - fraction, 1.0))
+        first = max(1 - fraction, met)
+        count = round(first * num_train)
+        most = min(count, num_train - count)
+        if num_samples <= most:
+            return Split((0.0, first), (first, 1.0))
+    before = f", of which {met:.0%} have been met before" if met > 1 / 2 else ""
     raise ValueError(
-        f"num_samples={num_samples} leaves no fresh images among {num_train}; "
-        f"ask for at most {num_train // 2}"
+        f"num_samples={num_samples} leaves no fresh images among {num_train}{before}; "
+        + (f"ask for at most {most}" if most else "start from another network")
     )
 
 

@@ -99,7 +99,9 @@ def test_control_shows_the_four_conditions(name, tmp_path, capsys):
     assert len(frozen) == 2
     assert results["lives"] == 256
     assert f"Gymnasium's {name.removeprefix('Reversed')}-v1" in printed
-    assert results["replayed_in_gymnasium"]["largest_difference"] < 0.001
+    replayed = results["replayed_in_gymnasium"]
+    assert replayed["largest_difference"] < 0.001
+    assert f"{replayed['mean']:.1f} ± {replayed['std']:.1f} after" in " ".join(printed.split())
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,6 @@ def test_meta_gradients_end_the_same_if_interrupted_and_pgpe_goes_on(tmp_path, c
 
 
 def test_the_shared_network_learns_in_lives_of_its_recipe(tmp_path, monkeypatch):
-    monkeypatch.setattr("meta.report.rule_scores", lambda *_: [])
     # Two subsets to score instead of eight.
     monkeypatch.setattr("meta.report.NUM_SUBSETS", 1)
     monkeypatch.setattr("meta.report._NUM_TUNING_SUBSETS", 1)
@@ -225,6 +226,10 @@ def test_the_shared_network_learns_in_lives_of_its_recipe(tmp_path, monkeypatch)
     recipe = SHARED_RECIPES[DIGITS]
     assert (model.shortest, model.generation) == (recipe.learner_kwargs["shortest"], 2)
     assert model.env_kwargs[0]["num_held_out"] == recipe.meta_kwargs["num_held_out"]
+    rows = json.loads((only_run(tmp_path) / "results.json").read_text())["rows"]
+    decays = {row["method"]: row["weight_decay"] for row in rows}
+    assert decays["TDCA"] == recipe.scored_kwargs["weight_decay"]
+    assert decays["FA"] == decays["DFA"] == decays["DeepAGREL"] == 0.0
 
 
 def test_meta_gradients_go_on_from_the_zoo(tmp_path):
@@ -409,6 +414,24 @@ def test_list_and_help_teach(capsys):
         (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "learning_rate=0.1"], "leave it out"),
         (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "num_samples=900"], "at most 648"),
         (["--agent", "dfa", "--env", DIGITS, "--no-baselines"], "--no-baselines is for top-down"),
+        (["--agent", "dfa", "--env", DIGITS, "--seed", "1"], "--seed is for agents that learn"),
+        (["--agent", "dfa", "--env", DIGITS, "--generations", "1"], "is for agents that learn"),
+        (["--agent", "dfa", "--env", DIGITS, "--workers", "1"], "is for agents that learn"),
+        (["--agent", "dfa", "--env", DIGITS, "--env-kwargs", "max_episode_steps=3"], "max_episode"),
+        (
+            [*TEACH, "1", "--env-kwargs", "num_samples=600", "loss_on=held-out", "num_held_out=99"],
+            "num_samples=600 beside num_held_out=99 is more than the 648 training images",
+        ),
+        ([*TEACH, "1", "--env-kwargs", "hidden_sizes=(1000000,1000000)"], "memory"),
+        ([*QUICK, "1", "--seed", str(2**32)], "must be at most 2**32 - 1"),
+        ([*QUICK, "1", "--init-from", "gaussian", "--learner-kwargs", "starts=2"], "starts=2 are"),
+        (
+            [
+                *["--agent", "tdca-mlp", "--env", DIGITS, "--init-from", "digits-pgpe"],
+                *["--env-kwargs", "num_samples=700"],
+            ],
+            "at most 648",
+        ),
         (["--agent", "tdca-rnn", "--no-baselines"], "--no-baselines is for top-down"),
         (["--resume", "somewhere", "--no-baselines"], "leave it out"),
         (["--resume", "somewhere", "--seed", "1"], "leave it out"),
@@ -600,3 +623,11 @@ def test_a_full_disk_names_the_fix(tmp_path, monkeypatch, capsys):
     assert train.main([*arguments, "--logdir", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.endswith("go on with --resume and the run folder")
+
+
+def test_what_memory_does_not_hold_is_one_line(tmp_path, capsys):
+    crowd = ["--learner-kwargs", f"population_size={10**12}"]
+    assert train.main([*QUICK, "1", *crowd, "--logdir", str(tmp_path)]) == train.FAILED
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "train.py: Unable to allocate" in line
+    assert line.endswith("ask for smaller sizes")

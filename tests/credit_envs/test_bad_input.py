@@ -222,7 +222,7 @@ def test_seeds(make_vec, env_id):
         with pytest.raises(ValueError, match="3 seeds for 2 networks; give one seed, or one for"):
             reset([1, 2, 3])
         for seeds in (-1, [0, -1], [0, 2**63], [0.5, 1.0], ["a", "b"], 1.5, True, [[1], [2]]):
-            with pytest.raises(ValueError, match=r"whole numbers from 0 to 2\*\*63 - 1"):
+            with pytest.raises(ValueError, match=r"a whole number from 0 to 2\*\*63 - 1"):
                 reset(seeds)
 
 

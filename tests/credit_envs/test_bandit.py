@@ -538,7 +538,7 @@ def test_resets():
     for each in (env, scalar_env()):
         with pytest.raises(ValueError, match="reset takes no options here; leave out 'index'"):
             each.reset(options={"index": 3})
-    with pytest.raises(ValueError, match=r"whole numbers from 0 to 2\*\*63 - 1"):
+    with pytest.raises(ValueError, match=r"a whole number from 0 to 2\*\*63 - 1"):
         env.reset_tensors(-1)
 
 

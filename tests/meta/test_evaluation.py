@@ -185,10 +185,14 @@ def test_networks_that_diverge_count_as_guessing():
 
 
 def test_gradient_ascent_is_trapped_where_a_guide_is_not():
-    (result,) = climb(TowardsOrigin(*spaces(GAUSSIAN, {})), GAUSSIAN)
+    policy = TowardsOrigin(*spaces(GAUSSIAN, {}))
+    (result,) = climb(policy, GAUSSIAN)
     assert result.policy == 1.0
     assert result.gradient_ascent == pytest.approx(0.794, abs=0.002)
     assert result.swapped_id is None
+    # One step of at most 0.1 along each axis reaches the summit from next to it alone.
+    (short,) = climb(policy, GAUSSIAN, {"num_updates": 1})
+    assert 0 < short.policy < 0.01
 
 
 def test_evaluation_leaves_no_gradients_behind():

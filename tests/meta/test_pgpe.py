@@ -390,8 +390,9 @@ def test_chunks_are_smaller_where_samples_are_many(samples, chunk):
     assert usual_chunk_size(64, samples, on_gpu=True) == 64
 
 
-def test_workers_are_no_gpu():
+def test_workers_are_no_gpu(monkeypatch):
     # "meta" stands for any device but the CPU.
+    monkeypatch.setattr("agents.checkpoints.require_device", lambda name: None)
     with pytest.raises(ValueError, match="workers are processors, and device='meta' is none"):
         PGPE("TDCAPolicy", "CreditAssign-Gaussian-v0", n_workers=2, device="meta", **SMALL)
 
@@ -401,6 +402,26 @@ def test_a_vector_environment_of_ones_own():
     own = generations(PGPE("TDCAPolicy", env, seed=3, **SMALL), 2)
     by_id = generations(small(chunk_size=4), 2)
     assert torch.equal(own.policy.beta, by_id.policy.beta)
+
+
+def test_an_environment_of_ones_own_has_to_be_given_again(tmp_path):
+    env = gymnasium.make_vec("CreditAssign-Gaussian-v0", num_envs=12, **INNER)
+    model = generations(PGPE("TDCAPolicy", env, seed=3, **SMALL), 1)
+    model.save(tmp_path / "model")
+    for load in (lambda: PGPE.load(tmp_path / "model"), lambda: PGPE("TDCAPolicy", None)):
+        with pytest.raises(ValueError, match="has no environment: give one"):
+            load()
+    loaded = PGPE.load(tmp_path / "model", env=env)
+    assert torch.equal(generations(loaded, 1).policy.beta, generations(model, 1).policy.beta)
+    with pytest.raises(ValueError, match=r"env_kwargs=.* are for environments made by their ids"):
+        PGPE("TDCAPolicy", env, {"num_updates": 3}, **SMALL)
+
+
+def test_parameters_that_are_not_finite_are_an_error():
+    model = small()
+    model.stdev *= 0
+    with pytest.raises(FloatingPointError, match="not finite after generation 1"):
+        generations(model, 1)
 
 
 def test_callbacks_logs_and_counting(tmp_path):
@@ -440,14 +461,17 @@ def test_predict_after_load_is_the_centres(tmp_path):
         ({"center_learning_rate": float("nan")}, "center_learning_rate"),
         ({"optimizer": "adan"}, "did you mean 'adam'"),
         ({"task_fitness": "median"}, "task_fitness"),
-        ({"worst_lives": 0.0}, "finite number above 0"),
-        ({"worst_lives": 1.5}, "at most 1.0"),
+        ({"stdev_max_change": 1.0}, "stdev_max_change=1.0 must be .* below 1"),
+        ({"anneal_to": 0.0, "anneal_over": 5}, "anneal_to=0.0 must be a number above 0"),
+        ({"worst_lives": 0.0}, "worst_lives=0.0 must be a number above 0"),
+        ({"worst_lives": 1.5}, "at most 1"),
         ({"anneal_over": 0}, "anneal_over"),
         ({"starts": 0}, "starts"),
         ({"generations_per_start": 0}, "generations_per_start"),
         ({"starts": 3, "generations_per_start": 5, "anneal_over": 15}, "make it 16 or more"),
         ({"n_workers": -1}, "n_workers"),
         ({"seed": -1}, "seed=-1 must be a whole number"),
+        ({"seed": 2**32}, "must be at most 2"),
         ({"resample_lives": "false"}, "resample_lives='false' is not one of True, False"),
         ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
     ],
