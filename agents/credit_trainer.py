@@ -117,6 +117,13 @@ class CreditTrainer:
         require_positive("credit_scale", credit_scale)
         if max_grad_norm is not None:
             require_positive("max_grad_norm", max_grad_norm)
+        if not isinstance(policy, CreditPolicy):
+            raise ValueError(
+                f"the policy is a {type(policy).__name__}; take one that chooses credits, such as "
+                'meta.load("mnist-mlp")'
+            )
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise ValueError("LBFGS asks for the loss, and there is none; take another optimizer")
         self.model = model
         self.policy = policy
         self.num_updates = num_updates
@@ -155,8 +162,9 @@ class CreditTrainer:
 
         Raises:
             ValueError: labels that are no classes, or inputs that are not finite or of another
-                number of dimensions.
+                shape or dtype than the model takes.
         """
+        self._check_type(inputs)
         self._check_labels(labels, len(inputs))
         passed, outputs = self._forward(inputs)
         probabilities = torch.softmax(outputs, 1)
@@ -205,7 +213,7 @@ class CreditTrainer:
         for module in self._first:
             below = module(below)
         for stage in self._stages:
-            _check_dimensions(stage.layer, below)
+            _check_input(stage.layer, below)
             pre = _pre_activations(stage.layer, below)
             post = _answer(stage.activation, pre)
             passed.append((below, pre, post))
@@ -213,6 +221,12 @@ class CreditTrainer:
             for module in stage.then:
                 below = _answer(module, below)
         return passed, below
+
+    def _check_type(self, inputs: Tensor) -> None:
+        wanted = self._stages[0].layer.weight.dtype
+        if not isinstance(inputs, Tensor) or inputs.dtype != wanted:
+            kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise ValueError(f"inputs of type {kind} must be a tensor of {wanted}, as the model is")
 
     def _check_labels(self, labels: Tensor, count: int) -> None:
         if labels.shape != (count,) or labels.dtype != torch.int64 or not count:
@@ -228,9 +242,15 @@ class CreditTrainer:
             )
 
 
-def _check_dimensions(layer: _Layer, below: Tensor) -> None:
+def _check_input(layer: _Layer, below: Tensor) -> None:
     """A row, or an image, for each sample and no more, for credits to find their neurons."""
     rows = isinstance(layer, nn.Linear)
+    columns = layer.in_features if rows else layer.in_channels
+    if below.dim() == (2 if rows else 4) and below.shape[1] != columns:
+        raise ValueError(
+            f"{layer} was given inputs of shape {tuple(below.shape)}: {below.shape[1]} "
+            f"{'features' if rows else 'channels'} instead of {columns}"
+        )
     if below.dim() != (2 if rows else 4):
         wanted = (
             "(B, features): put a Flatten before it" if rows else "(B, channels, height, width)"
@@ -241,9 +261,7 @@ def _check_dimensions(layer: _Layer, below: Tensor) -> None:
 def _pre_activations(layer: _Layer, below: Tensor) -> Tensor:
     """What the layer makes of its input; of large Linear layers by the faster product."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks
-    # PyTorch says better than oneDNN what does not fit.
-    fits = below.shape[1] == layer.weight.shape[1] and below.dtype == layer.weight.dtype
-    if type(layer) is not nn.Linear or hooked or not fits or not _is_large(layer, below):
+    if type(layer) is not nn.Linear or hooked or not _is_large(layer, below):
         return layer(below)  # type: ignore[no-any-return]
     pre = product(below, layer.weight.detach().T)
     return pre if layer.bias is None else pre.add_(layer.bias)
@@ -305,6 +323,8 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
             _check_layer(module)
             if any(module is stage.layer for stage in stages):
                 raise ValueError(f"{module} stands in the model twice; give each place its own")
+            if any(module.weight is stage.layer.weight for stage in stages):
+                raise ValueError(f"{module} shares its weights with a layer below; give it its own")
             stages.append(_Stage(module))
         elif next(module.parameters(), None) is not None:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
@@ -23,6 +24,12 @@ def policy_for(credits: int, classes: int = 3, kind: type = TDCAPolicy, **kwargs
     torch.manual_seed(1)
     spaces = Box(0, 1, (4, 2 * classes)), Box(-1, 1, (4, credits))
     return kind(*spaces, **kwargs)
+
+
+def with_tied_weights() -> nn.Sequential:
+    one, other = L(4, 4), L(4, 4)
+    other.weight = one.weight
+    return nn.Sequential(one, T(), other, T(), L(4, 3))
 
 
 # ---------------------------------------------------------------------- equality
@@ -297,6 +304,7 @@ class MySine(nn.Module):
         (nn.Sequential(L(4, 5), T(), L(5, 2), T(), L(2, 3)), r"6 hidden .* has 7 \(5 \+ 2\)"),
         (nn.Sequential(L(4, 6), T(), L(6, 1)), "has one output"),
         (nn.Sequential(one := L(4, 4), T(), one, T(), L(4, 3)), "stands in the model twice"),
+        (with_tied_weights(), "shares its weights with a layer below"),
         (nn.Sequential(L(4, 6), T(), L(6, 3)).requires_grad_(False), "leave requires_grad=True"),
         (nn.Sequential(L(4, 3)), r"6 hidden .* has 0 \(none\)"),
     ],
@@ -367,14 +375,30 @@ def test_inputs_of_other_dimensions_are_refused() -> None:
         CreditTrainer(convolution, policy_for(9)).step(torch.zeros(1, 4, 6), torch.tensor([0]))
 
 
-def test_large_inputs_that_do_not_fit_are_refused_in_pytorchs_words() -> None:
-    model = nn.Sequential(L(1000, 400), T(), L(400, 3))
-    trainer = CreditTrainer(model, policy_for(403))
-    labels = torch.zeros(1000, dtype=torch.int64)
-    with pytest.raises(RuntimeError, match="1000x999 and 1000x400"):
-        trainer.step(torch.zeros(1000, 999), labels)
-    with pytest.raises(RuntimeError, match="same dtype"):
-        trainer.step(torch.zeros(1000, 1000, dtype=torch.float64), labels)
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(3, 5), r"given inputs of shape \(3, 5\): 5 features instead of 4"),
+        (
+            torch.zeros(3, 4, dtype=torch.uint8),
+            "type torch.uint8 must be a tensor of torch.float32",
+        ),
+        (torch.zeros(3, 4, dtype=torch.float64), "must be a tensor of torch.float32"),
+        (np.zeros((3, 4), np.float32), "type ndarray must be a tensor"),
+    ],
+)
+def test_inputs_that_do_not_fit(inputs: Any, message: str) -> None:
+    trainer = CreditTrainer(nn.Sequential(L(4, 6), T(), L(6, 3)), policy_for(9))
+    with pytest.raises(ValueError, match=message):
+        trainer.step(inputs, torch.tensor([0, 1, 2]))
+
+
+def test_policies_and_optimizers_that_cannot_serve() -> None:
+    model = nn.Sequential(L(4, 6), T(), L(6, 3))
+    with pytest.raises(ValueError, match=r"the policy is a str; take one .* meta.load"):
+        CreditTrainer(model, "traveller")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="LBFGS asks for the loss"):
+        CreditTrainer(model, policy_for(9), torch.optim.LBFGS(model.parameters()))
 
 
 @pytest.mark.parametrize("layer", [0, 3])
