@@ -70,6 +70,20 @@ class Resumable(BaseAlgorithm):
         require_one_of("policy", policy_name, list(self.policy_aliases))
         return self.policy_aliases[policy_name]
 
+    def set_env(
+        self,
+        env: VectorEnv[Any, Any, Any] | VecEnv | gymnasium.Env[Any, Any],
+        force_reset: bool = True,
+    ) -> None:
+        """Go on in another environment with the same spaces and as many copies.
+
+        Args:
+            env: the environment; one of Gymnasium's vector environments is adapted.
+            force_reset: see `BaseAlgorithm.set_env`.
+        """
+        adapted = VectorEnvAdapter(env) if isinstance(env, VectorEnv) else env
+        super().set_env(adapted, force_reset)
+
     def save(  # type: ignore[override]
         self,
         path: str | Path,

@@ -107,6 +107,13 @@ class OuterLoop(Resumable):
                 "given before is not saved, and load takes it again as env"
             )
 
+    def set_env(self, env: object, force_reset: bool = True) -> None:
+        """Refused with ValueError: the network is of the environments it began in."""
+        raise ValueError(
+            "an outer loop stays in the environments it was made for: make another one, or load "
+            "it with env=…"
+        )
+
     def _take_spaces(self, env: CreditAssignVectorEnv) -> None:
         """Be in this environment, as Stable-Baselines3 knows it."""
         self.env = VectorEnvAdapter(env)

@@ -150,7 +150,10 @@ class DeepAGRELPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
-        return choose(self.q_net(observation), 0.0 if deterministic else self.epsilon, None)
+        values = self.q_net(observation)
+        if not values.isfinite().all():
+            raise ValueError("Q-values are not finite: look for NaN in the observation")
+        return choose(values, 0.0 if deterministic else self.epsilon, None)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """What `load` builds the policy from; mean and std come with the state."""
@@ -300,7 +303,7 @@ def _observation_shape(space: spaces.Space[Any]) -> Shape:
 def _require_dropout(rates: Sequence[float], num_layers: int) -> tuple[float, ...]:
     if not isinstance(rates, list | tuple) or len(rates) != num_layers:
         raise ValueError(
-            f"dropout={rates!r} must be {num_layers} numbers, one for each hidden layer"
+            f"dropout={rates!r} must be a tuple of {num_layers}, a rate for each hidden layer"
         )
     for rate in rates:
         require_fraction("dropout", rate)

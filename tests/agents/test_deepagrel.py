@@ -728,6 +728,14 @@ def test_loaded_without_environment_predicts(tmp_path):
     )
     with pytest.raises(ValueError, match="set_env"):
         again.learn(10)
+    again.set_env(vector_env())
+    assert again.learn(10).num_timesteps == 10
+
+
+def test_nothing_is_answered_to_nan():
+    policy = model().policy
+    with pytest.raises(ValueError, match="look for NaN in the observation"):
+        policy.predict(np.full(DATA[2].shape, np.nan, np.float32))
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -774,7 +782,7 @@ def test_broken_file(tmp_path):
         ({"policy_kwargs": {"feedback": "none"}}, "feedback='none' is not one of 'tied'"),
         ({"policy_kwargs": {"hidden_sizes": ()}}, "must name at least one layer"),
         ({"policy_kwargs": {"hidden_sizes": (0,)}}, "must be a whole number"),
-        ({"policy_kwargs": {"dropout": (0.5,)}}, "must be 2 numbers"),
+        ({"policy_kwargs": {"dropout": (0.5,)}}, "must be a tuple of 2"),
         ({"policy_kwargs": {"dropout": (0.5, 1.0)}}, "dropout=1.0 must be"),
         ({"policy_kwargs": {"init_range": 0}}, "init_range=0 must be"),
         ({"policy_kwargs": {"std": 0}}, "std=0 must be finite and above 0"),

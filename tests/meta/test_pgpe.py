@@ -413,6 +413,8 @@ def test_an_environment_of_ones_own_has_to_be_given_again(tmp_path):
             load()
     loaded = PGPE.load(tmp_path / "model", env=env)
     assert torch.equal(generations(loaded, 1).policy.beta, generations(model, 1).policy.beta)
+    with pytest.raises(ValueError, match="stays in the environments it was made for"):
+        model.set_env(env)
     with pytest.raises(ValueError, match=r"env_kwargs=.* are for environments made by their ids"):
         PGPE("TDCAPolicy", env, {"num_updates": 3}, **SMALL)
 
