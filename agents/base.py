@@ -42,6 +42,15 @@ class NetworkState:
         return cls(env.task.activities, env.task.forward_weights, progress, env.num_updates)
 
 
+def require_networks(env: object) -> None:
+    """Raise ValueError unless `env` is a vector environment whose networks can be read."""
+    if not isinstance(env, CreditAssignVectorEnv):
+        raise ValueError(
+            f"in a {type(env).__name__} there are no networks to read: attach the vector "
+            "environment that gymnasium.make_vec(id, num_envs=…) makes of a CreditAssign id"
+        )
+
+
 class CreditPolicy(BasePolicy):
     """A policy that chooses credits, for one bottom-up network or a batch of them.
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.base import CreditPolicy
+from agents.base import CreditPolicy, require_networks
 from credit_envs import CreditAssignVectorEnv
 from credit_envs.checks import (
     require_at_least,
@@ -84,7 +84,12 @@ class FeedbackRulePolicy(RulePolicy):
     _fixed_weights: list[Tensor] | None = None
 
     def attach(self, env: CreditAssignVectorEnv) -> None:
-        """Read the networks in `env` from now on."""
+        """Read the networks in `env` from now on.
+
+        Raises:
+            ValueError: there are none, or they have no credit for each neuron.
+        """
+        require_networks(env)
         task = env.task
         if not isinstance(task, ClassificationTask) or task.settings.credit != "neurons":
             raise ValueError(

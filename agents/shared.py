@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.base import NetworkState
+from agents.base import NetworkState, require_networks
 from agents.networks import TopDownNetwork
 from agents.rules import uniform_feedback
 from agents.tdca import TopDownPolicy
@@ -161,8 +161,9 @@ class SharedTDCAPolicy(TopDownPolicy):
         """Read the networks in `env` from now on.
 
         Raises:
-            ValueError: these are no perceptrons with a credit for each neuron.
+            ValueError: there are none, or no perceptrons with a credit for each neuron.
         """
+        require_networks(env)
         task = env.task
         fits = isinstance(task, ClassificationTask) and (
             task.settings.architecture == "mlp" and task.settings.credit == "neurons"

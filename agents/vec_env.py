@@ -60,10 +60,16 @@ class VectorEnvAdapter(VecEnv):
         env: the vector environment.
 
     Raises:
-        ValueError: another autoreset mode, which Stable-Baselines3 would misread.
+        ValueError: it is no vector environment, or of another autoreset mode, which
+            Stable-Baselines3 would misread.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        if not isinstance(env, VectorEnv):
+            raise ValueError(
+                f"a {type(env).__name__} is no vector environment of Gymnasium's: make one with "
+                "gymnasium.make_vec(id, num_envs=…)"
+            )
         mode = env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
             raise ValueError(

@@ -490,6 +490,8 @@ def test_feedback_needs_an_environment_that_fits(make_vec, policy_class):
         policy.predict(np.zeros(SEEN.shape, dtype=np.float32))
     with pytest.raises(ValueError, match="needs a classification task"):
         policy.attach(make_vec("CreditAssign-CartPole-v0", 1))
+    with pytest.raises(ValueError, match="no networks to read: attach the vector environment"):
+        policy.attach(gymnasium.make("CreditAssign-Gaussian-v0"))
     with pytest.raises(ValueError, match='credit="neurons"'):
         policy.attach(make_vec("CreditAssign-Images-v0", 1, credit="groups", credit_groups=2))
 

@@ -111,6 +111,8 @@ def test_what_has_ended_was_not_cut_off():
 
 def test_other_autoreset_modes_are_refused():
     env = gymnasium.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
+    with pytest.raises(ValueError, match=r"TimeLimit is no vector environment"):
+        VectorEnvAdapter(gymnasium.make("CartPole-v1"))
     with pytest.raises(ValueError, match=r"make it with AutoresetMode\.SAME_STEP"):
         VectorEnvAdapter(env)
 
