@@ -42,7 +42,7 @@ def rules(kaiming: Sequence[str], zero: Sequence[str]) -> list[Row]:
     smaller = list(SIZES)[:2]
     return [
         Row("Kaiming BP", "Kaiming BP", by_column(SIZES, kaiming)),
-        Row(SQUARED, dict.fromkeys(smaller, SQUARED)),
+        Row(SQUARED, SQUARED),
         Row("Zero BP", "zero BP", by_column(SIZES, zero)),
         Row("FA", dict.fromkeys(smaller, "FA")),
         Row("DFA", "DFA"),
