@@ -1,8 +1,8 @@
 """What the paper's control experiments would cost on a cluster: a model, not a measurement.
 
 Measured here: environment steps per second of one core (Gymnasium's BipedalWalker-v3 and the three
-tasks of Meta-World with random actions, in CPU time; our own batched CartPole and Pendulum, with
-agents, record and top-down network), seconds of a reset, and the overheads that
+tasks of Meta-World with random actions, in CPU time; our own batched CartPole and Pendulum, 32
+agents at once, with record and top-down network), seconds of a reset, and the overheads that
 `python -m benchmarks.cluster` finds per chunk and per generation on Ray. Everything else follows
 from the paper's settings: 3,000 generations, 200 updates in a life, episodes of full length. The
 paper does not give the population; 32 candidates, one life each, is assumed (nine lives in

@@ -12,9 +12,10 @@ update.
 Learners are Stable-Baselines3's, scored without exploration over 100 episodes. In "a life" they
 have as many environment steps as a life has at most, with the best of some settings, chosen by
 other seeds; in brackets the steps that there were. "With more" they have the RL Zoo's settings, and
-end where little is left to be gained. They are as good as TDCA where they come within a hundredth
-of its gain. To a learner that starts from nothing a reversed motor is another name for its actions,
-so that it does in the reversed tasks as in the plain ones, and is scored there.
+end where little is left to be gained, or after 20,000 to 100,000 steps. They are as good as TDCA
+where they come within a hundredth of its gain. To a learner that starts from nothing a reversed
+motor is another name for its actions, so that it does in the reversed tasks as in the plain ones,
+and is scored there.
 
 A top-down network has met its task before, as no learner has: the steps of meta-training, if all
 episodes last as long as they may, stand beside it. For the paper, whose agents have 200 episodes,

@@ -138,10 +138,17 @@ def render(file: ResultsFile, quick: bool = False) -> str:
     if not used:
         return "Nothing has been computed yet."
     seeds = len({cell["settings"]["network"]["seed"] for cell in used})
+    # Table S5 has the networks themselves.
+    networks = {
+        cell["network_made_by"]["commit"]
+        for cell in file.cells.values()
+        if "network_made_by" in cell and cell["settings"]["env_id"] == ENV_ID
+    }
     lives = used[0]["settings"]["lives"]
     return (
         f"{markdown(['', *TASKS], lines)}\n\nSeeds of the outer loop: {seeds}, {lives} lives each. "
-        f"In italics what the paper has. Made by {makers(used)}."
+        f"In italics what the paper has. Made by {makers(used)}"
+        + (f"; networks by commit {', '.join(sorted(networks))}." if networks else ".")
     )
 
 
