@@ -138,13 +138,14 @@ In classification all methods train the same bottom-up networks with Adam and a 
 gradient's norm at 1, each with the learning rate and weight decay (rules that learn from labels:
 label smoothing, too) that do best on validation images: of six decays and four smoothings, or of
 three and two where lives take minutes (more than 10,000 images, or as many in a convolutional
-network; the largest decay is then 1). Up to 10,000 images, networks are trained on fresh subsets:
-images that no outer loop has seen. Of MNIST and Fashion-MNIST these are 10,000, so that at this
-size there is one subset: what starts from zero weights leads one life, without a spread, and the
-spread of the others is that of their initial weights. "TDCA, start" is the network that evolution
-starts from, which does feedback alignment; what evolution adds is the difference to it. The
-networks were evolved at 1,000 images and 20 updates by `train.py`; their cards in `meta/zoo` say
-how. CIFAR-10 is scored on the first 1,000 of its test images.
+network; the largest decay is then 1, and in newer cells more where 1 is best). Up to 10,000 images,
+networks are trained on fresh subsets: images that no outer loop has seen. Of MNIST and
+Fashion-MNIST these are 10,000, so that at this size there is one subset: what starts from zero
+weights leads one life, without a spread, and the spread of the others is that of their initial
+weights. "TDCA, start" is the network that evolution starts from, which does feedback alignment;
+what evolution adds is the difference to it. The networks were evolved at 1,000 images and 20
+updates by `train.py`; their cards in `meta/zoo` say how. CIFAR-10 is scored on the first 1,000 of
+its test images.
 """
 
 

@@ -163,9 +163,9 @@ def tune(
 
     Networks are trained on subsets of the meta-training images and scored on the images outside.
     First rates are tried, until the best is better than both its neighbours on the grid 1, 2, 5 ·
-    10ⁱ. To regularise, the weight decay is then chosen at that rate, the label smoothing with that
-    decay, and the neighbouring rates are tried again; the result is kept if it does better than
-    the rate alone.
+    10ⁱ. To regularise, the weight decay is then chosen at that rate (where the largest is best,
+    larger ones of `WEIGHT_DECAYS` are tried as well), the label smoothing with that decay, and the
+    neighbouring rates are tried again; the result is kept if it does better than the rate alone.
 
     Args:
         policy: chooses the credits.
@@ -261,8 +261,13 @@ class _Validation:
         label_smoothings: Sequence[float],
     ) -> Tuned:
         """Weight decay, then label smoothing where there is any, then the rate once more."""
-        decays = (tuned.weight_decay, *weight_decays)
+        decays = [tuned.weight_decay, *weight_decays]
         tuned = self.best([replace(tuned, weight_decay=decay) for decay in decays], seeds)
+        largest = max(decays)
+        # While the largest is best, a larger one may be better still.
+        while tuned.weight_decay == largest < max(WEIGHT_DECAYS):
+            largest = min(decay for decay in WEIGHT_DECAYS if decay > largest)
+            tuned = self.best([tuned, replace(tuned, weight_decay=largest)], seeds)
         if isinstance(self._policy, SupervisedRulePolicy):
             smoothings = (tuned.label_smoothing, *label_smoothings)
             tuned = self.best([replace(tuned, label_smoothing=s) for s in smoothings], seeds)

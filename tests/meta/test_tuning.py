@@ -131,6 +131,16 @@ def test_regularisation_that_does_worse_on_all_lives_is_dropped(monkeypatch):
     assert tuned == Tuned(0.05, validation_accuracy=0.0)
 
 
+@pytest.mark.parametrize(("best", "tried"), [(0.1, [0, 0.1, 1]), (3.0, [0, 0.1, 1, 3, 10])])
+def test_where_the_largest_decay_is_best_larger_ones_are_tried(monkeypatch, best, tried):
+    lived = pretend(monkeypatch, lambda tuned, seed: -abs(log((tuned.weight_decay + 0.01) / best)))
+    policy = BackpropPolicy(*spaces(DIGITS, SMALL))
+    choices = {"weight_decays": (0.0, 0.1, 1.0), "label_smoothings": (0.0,)}
+    tuned = tune(policy, DIGITS, SMALL, SPLIT, [0], regularise=True, **choices)
+    assert tuned.weight_decay == best
+    assert sorted({settings.weight_decay for settings, _ in lived}) == tried
+
+
 def test_given_regularisation_is_kept_and_reported(monkeypatch):
     pretend(monkeypatch, quadratic)
     policy = BackpropPolicy(*spaces(DIGITS, SMALL), label_smoothing=0.1)
