@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -93,6 +94,11 @@ class CreditPolicy(BasePolicy):
         """What `load` builds the policy from: every argument is kept under its own name."""
         return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
+    def _dtype(self) -> torch.dtype:
+        """Of what it computes with."""
+        held = chain(self.parameters(), self.buffers())
+        return next((t.dtype for t in held if t.is_floating_point()), torch.float32)
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
         return self.act(observation)
@@ -107,6 +113,8 @@ class CreditPolicy(BasePolicy):
         """The action for one observation, or actions for a batch; `state` goes through unused."""
         self.set_training_mode(False)
         tensor, vectorized = self.obs_to_tensor(observation)
+        if isinstance(tensor, Tensor) and tensor.dtype == torch.float64:
+            tensor = tensor.to(self._dtype())
         with torch.no_grad():
             actions = self._predict(tensor).cpu().numpy()
         return (actions if vectorized else actions[0]), state

@@ -65,6 +65,7 @@ class Resumable(BaseAlgorithm):
             **kwargs,
         )
         self.version = __version__
+        self.algorithm = type(self).__name__
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         require_one_of("policy", policy_name, list(self.policy_aliases))
@@ -138,6 +139,8 @@ class Resumable(BaseAlgorithm):
                 target, env, device, custom_objects, print_system_info, False, **kwargs
             )
             require_version(model.version)
+            if model.algorithm != cls.__name__:
+                raise ValueError(f"saved by {model.algorithm}, this is {cls.__name__}")
             model._take_up(force_reset)
             return model
 

@@ -38,6 +38,9 @@ _ERRORS: Mapping[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tensor
 }
 """Local errors c ⊙ f′(a) of a layer's neurons, in one pass each."""
 
+_OWN = ("forward", "_conv_forward")
+"""Methods of a layer that say what it does with its weights."""
+
 _FOLLOWING = (
     "torch.nn.modules.dropout",
     "torch.nn.modules.flatten",
@@ -134,16 +137,16 @@ class CreditTrainer:
         self._sizes = [stage.num_credits for stage in self._stages]
         self.num_classes = self._sizes[-1]
         if isinstance(policy, SharedTDCAPolicy):
-            _check_perceptron(self._stages[:-1], num_updates)
+            _check_perceptron(self._stages[:-1], self._stages[-1], num_updates)
         else:
             _check_policy(policy, self._sizes)
         _check_devices(model, policy)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters = list(model.parameters())
         self.optimizer = (
             torch.optim.Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
         )
         optimised = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        if not optimised & {id(p) for p in self._parameters}:
+        if not optimised & {id(p) for p in self._parameters if p.requires_grad}:
             raise ValueError(
                 "the optimizer has none of the model's parameters that are not frozen; make it "
                 "with model.parameters(), and leave requires_grad=True where it is to learn"
@@ -187,10 +190,19 @@ class CreditTrainer:
                 self._stages[:-1], hidden, passed[:-1], strict=True
             )
         ]
+        # Of layers that are frozen now the optimiser would go on with what they had.
+        for parameter in self._parameters:
+            parameter.grad = None
         for stage, kept, error in zip(self._stages, passed, [*errors, jacobian], strict=True):
             _set_gradient(stage.layer, kept[0], error)
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm)
+            changing = [p for p in self._parameters if p.grad is not None]
+            norm = nn.utils.clip_grad_norm_(changing, self.max_grad_norm)
+            if not isfinite(norm):
+                raise ValueError(
+                    "the change is not finite: inputs hold infinity, or the policy gave NaN; "
+                    "nothing was learned from this batch"
+                )
         self.optimizer.step()
         self.updates += 1
         return probabilities
@@ -211,7 +223,7 @@ class CreditTrainer:
         passed = []
         below = inputs
         for module in self._first:
-            below = module(below)
+            below = _answer(module, below)
         for stage in self._stages:
             _check_input(stage.layer, below)
             pre = _pre_activations(stage.layer, below)
@@ -229,6 +241,8 @@ class CreditTrainer:
             raise ValueError(f"inputs of type {kind} must be a tensor of {wanted}, as the model is")
 
     def _check_labels(self, labels: Tensor, count: int) -> None:
+        if not isinstance(labels, Tensor):
+            raise ValueError(f"labels are a {type(labels).__name__}, not a torch.int64 tensor")
         if labels.shape != (count,) or labels.dtype != torch.int64 or not count:
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)} and type {labels.dtype} must be whole "
@@ -323,7 +337,8 @@ def _stages(model: nn.Sequential) -> tuple[list[nn.Module], list[_Stage]]:
             _check_layer(module)
             if any(module is stage.layer for stage in stages):
                 raise ValueError(f"{module} stands in the model twice; give each place its own")
-            if any(module.weight is stage.layer.weight for stage in stages):
+            own = {id(parameter) for parameter in module.parameters()}
+            if any(id(p) in own for stage in stages for p in stage.layer.parameters()):
                 raise ValueError(f"{module} shares its weights with a layer below; give it its own")
             stages.append(_Stage(module))
         elif next(module.parameters(), None) is not None:
@@ -379,16 +394,28 @@ def _is_softmax(module: nn.Module) -> bool:
     return isinstance(module, nn.Softmax | nn.LogSoftmax)
 
 
-def _flat(model: nn.Sequential) -> list[nn.Module]:
+def _flat(model: nn.Sequential, is_whole: bool = True) -> list[nn.Module]:
     """Modules in their order, those of nested Sequentials too."""
+    hooked = model._forward_hooks or model._forward_pre_hooks
+    if type(model).forward is not nn.Sequential.forward or (hooked and not is_whole):
+        raise ValueError(
+            f"{type(model).__name__} does more than call its layers one after the other, which no "
+            "credit is for; use torch.nn.Sequential itself, without hooks"
+        )
     return [
         module
         for child in model
-        for module in (_flat(child) if isinstance(child, nn.Sequential) else [child])
+        for module in (_flat(child, False) if isinstance(child, nn.Sequential) else [child])
     ]
 
 
 def _check_layer(layer: _Layer) -> None:
+    plain = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
+    if any(getattr(type(layer), f, None) is not getattr(plain, f, None) for f in _OWN):
+        raise ValueError(
+            f"{layer} is a {type(layer).__name__} with a forward of its own, which no credit is "
+            f"for; use {plain.__name__} itself"
+        )
     if isinstance(layer.weight, nn.UninitializedParameter):
         raise ValueError(f"{layer} does not know its inputs yet; show the model a batch before")
     if type(layer.weight) is not nn.Parameter:
@@ -437,16 +464,23 @@ def _check_policy(policy: CreditPolicy, sizes: list[int]) -> None:
 
 def _check_devices(model: nn.Sequential, policy: CreditPolicy) -> None:
     """Whether model and policy are in one place."""
-    devices = {tensor.device for tensor in [*model.parameters(), *policy.parameters()]}
+    held = [*model.parameters(), *policy.parameters(), *policy.buffers()]
+    devices = {tensor.device for tensor in held}
     if len(devices) > 1:
         named = " and ".join(sorted(map(str, devices)))
         raise ValueError(f"model and policy lie on {named}; bring all to one device with .to(…)")
 
 
-def _check_perceptron(hidden: list[_Stage], num_updates: int | None) -> None:
+def _check_perceptron(hidden: list[_Stage], last: _Stage, num_updates: int | None) -> None:
     """Whether a `SharedTDCAPolicy` is shown what it was made for."""
     if not hidden:
         raise ValueError("SharedTDCAPolicy reads hidden layers, and the model has none; add one")
+    for below, above in zip(hidden, [*hidden[1:], last], strict=True):
+        if below.num_credits != above.layer.weight.shape[1]:
+            raise ValueError(
+                f"between {below.layer} and {above.layer} something stands that changes how many "
+                "activities there are, which SharedTDCAPolicy cannot follow; leave it out"
+            )
     for stage in hidden:
         if not isinstance(stage.layer, nn.Linear) or type(stage.activation) is not nn.Tanh:
             raise ValueError(

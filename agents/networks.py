@@ -55,6 +55,11 @@ class TopDownNetwork(nn.Module, ABC):
 
     def unpack(self, beta: Tensor) -> list[Tensor]:
         """Views into `(C, d)` parameters, one of shape `(C, *shape)` per weight or bias."""
+        if beta.dim() != 2 or beta.shape[1] != sum(self._lengths):
+            raise ValueError(
+                f"beta of shape {tuple(beta.shape)} must be (candidates, {sum(self._lengths)}), "
+                "the parameters of each"
+            )
         return [
             part.view(-1, *shape)
             for part, shape in zip(
@@ -102,6 +107,11 @@ class TopDownMLP(TopDownNetwork):
         """Credits `(B, rows, credits)` for observations `(B, rows, features)`."""
         parts = self.unpack(self.beta[None] if beta is None else beta)
         candidates, (batch, rows, features) = len(parts[0]), observation.shape
+        if batch % candidates:
+            raise ValueError(
+                f"{batch} observations cannot be shared out to {candidates} candidates: give as "
+                "many for each"
+            )
         # Samples along the last axis, where the environment's own layout has them.
         if candidates == batch:
             x = observation.transpose(1, 2)

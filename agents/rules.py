@@ -46,10 +46,12 @@ class RulePolicy(CreditPolicy):
     ) -> None:
         super().__init__(observation_space, action_space)
         shape = observation_space.shape or ()
-        if len(shape) != 2 or len(action_space.shape) != 2 or shape[0] != action_space.shape[0]:
+        acted = action_space.shape
+        fits = len(shape) == len(acted) == 2 and shape[0] == acted[0]
+        if not fits or shape[1] % 2 or not 2 <= shape[1] <= 2 * acted[1]:
             raise ValueError(
                 f"{type(self).__name__} is a rule for classification tasks, whose observations "
-                f"and actions have a row per sample, not {shape} and {action_space.shape}; "
+                f"and actions have a row per sample, not {shape} and {acted}; "
                 'take credit="neurons" there'
             )
         self.num_classes = shape[1] // 2
@@ -82,6 +84,10 @@ class FeedbackRulePolicy(RulePolicy):
     _feedback_seed: int | None = None
     """Of fixed random feedback weights; None: feedback goes through the network's own."""
     _fixed_weights: list[Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy would read a copy of the environment, whose networks nobody trains.
+        return {**self.__dict__, "_env": None, "_fixed_weights": None}
 
     def attach(self, env: CreditAssignVectorEnv) -> None:
         """Read the networks in `env` from now on.

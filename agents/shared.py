@@ -1,6 +1,7 @@
 """A top-down network that all neurons share: for any number of classes, neurons and images."""
 
 from math import log
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -153,7 +154,11 @@ class SharedTDCAPolicy(TopDownPolicy):
         self.network = SharedNetwork(hidden_size)
         self.initialise()
         self._env: CreditAssignVectorEnv | None = None
-        self._matrices: dict[tuple[int, ...], tuple[list[Tensor], list[Tensor]]] = {}
+        self._matrices: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy would read a copy of the environment, whose networks nobody trains.
+        return {**self.__dict__, "_env": None}
 
     # ------------------------------------------------------------------ what it sees
 
@@ -224,7 +229,7 @@ class SharedTDCAPolicy(TopDownPolicy):
     def _projections(self, like: Tensor, state: NetworkState) -> tuple[list[Tensor], list[Tensor]]:
         """B and C, `(k, units)` for each hidden layer."""
         units = [activity.shape[1] for activity in state.hidden]
-        key = (like.shape[1], *units)
+        key = (like.shape[1], *units, like.dtype, like.device)
         if key not in self._matrices:
             generator = torch.Generator().manual_seed(self.seed)
             feedback = uniform_feedback(like.shape[1], sum(units), generator)

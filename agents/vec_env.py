@@ -119,9 +119,11 @@ class VectorEnvAdapter(VecEnv):
         some_go_on = len(ended) < self.num_envs
         infos = self._infos(_without_final(info) if some_go_on else {})
         last_infos = self._infos(info.get("final_info", {}))
+        # What RecordEpisodeStatistics says of the episodes that ended.
+        statistics = self._infos({key: info[key] for key in ("episode", "_episode") if key in info})
         time_is_up = (truncated & ~terminated).tolist()
         for i in ended.tolist():
-            infos[i] = last_infos[i]
+            infos[i] = {**last_infos[i], **statistics[i]}
             infos[i]["terminal_observation"] = info["final_obs"][i]
             infos[i]["TimeLimit.truncated"] = time_is_up[i]
         return infos
@@ -129,11 +131,14 @@ class VectorEnvAdapter(VecEnv):
     def _infos(self, info: _Info) -> list[_Info]:
         """A dict per environment from Gymnasium's dict of arrays and masks."""
         infos: list[_Info] = [{} for _ in range(self.num_envs)]
+        everywhere = np.ones(self.num_envs, dtype=bool)
         for key, values in info.items():
             if key.startswith("_"):
                 continue
             rows = self._infos(values) if isinstance(values, dict) else values
-            for row, value, is_there in zip(infos, rows, info[f"_{key}"].tolist(), strict=True):
+            # Wrappers leave out the masks of what a dict with a mask holds.
+            is_known = info.get(f"_{key}", everywhere).tolist()
+            for row, value, is_there in zip(infos, rows, is_known, strict=True):
                 if is_there:
                     row[key] = value
         return infos

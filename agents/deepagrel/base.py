@@ -202,7 +202,10 @@ class LocalLearner(Resumable):
 
     def _take_up(self, force_reset: bool) -> None:
         """Generator and environment where they were when this was saved."""
-        self.generator.set_state(torch.from_numpy(self._generator_state))
+        # Generators of other devices have other states; that one begins anew from the seed.
+        state = torch.from_numpy(self._generator_state)
+        if len(state) == len(self.generator.get_state()):
+            self.generator.set_state(state)
         if self.env is not None and not _restore(self.env, self._env_state) and force_reset:
             self._last_obs = None
 

@@ -240,17 +240,23 @@ class TrialLearner(LocalLearner):
         started = time.process_time()
         while self.num_timesteps < total_timesteps or self._unlearned:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            # The last batch may be filled with trials beyond the total.
+            self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
             activities, masks, chosen = self._answer()
             actions = chosen.cpu().numpy()
             labels = self._labels(env)
+            shown = self._last_obs
+            assert isinstance(shown, np.ndarray)
+            if env.num_envs < self.batch_size:
+                # To be kept, and environments may write the next images over these.
+                shown = shown.copy()
             observation, rewards, dones, infos = env.step(actions)
             if not dones.all():
                 raise ValueError(
                     f"{type(self).__name__} learns from single steps, so every step must end its "
                     "episode; wrap the environment in gymnasium.wrappers.TimeLimit(env, 1)"
                 )
-            assert isinstance(self._last_obs, np.ndarray)
-            trials = Trials(self._last_obs, masks, actions, rewards, labels)
+            trials = Trials(shown, masks, actions, rewards, labels)
             assert isinstance(observation, np.ndarray)
             self._last_obs = observation
             self.num_timesteps += env.num_envs
@@ -391,9 +397,7 @@ _MOST_UNCOUNTED = 100
 def _kept(trials: Trials) -> Trials:
     """The trials in memory of their own, which can be saved anywhere."""
     masks = [None if mask is None else mask.cpu() for mask in trials.masks]
-    return trials._replace(
-        observations=trials.observations.copy(), masks=masks, rewards=trials.rewards.copy()
-    )
+    return trials._replace(masks=masks, rewards=trials.rewards.copy())
 
 
 def _joined(parts: list[Trials]) -> Trials:

@@ -421,3 +421,48 @@ def test_inputs_that_are_not_finite_change_nothing() -> None:
         trainer.step(torch.full((3, 4), torch.nan), torch.tensor([0, 1, 2]))
     for now, then in zip(model.parameters(), before, strict=True):
         assert torch.equal(now, then)
+
+
+def test_layers_frozen_on_the_way_stay_where_they_are() -> None:
+    model = nn.Sequential(L(4, 6), T(), L(6, 3))
+    trainer = CreditTrainer(model, policy_for(9, kind=DFAPolicy))
+    inputs, labels = torch.randn(3, 4), torch.tensor([0, 1, 2])
+    trainer.step(inputs, labels)
+    model[0].requires_grad_(False)
+    before = [p.clone() for p in model.parameters()]
+    trainer.step(inputs, labels)
+    changed = [not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)]
+    assert changed == [False, False, True, True]
+
+
+def test_infinite_inputs_teach_nothing() -> None:
+    model = nn.Sequential(L(4, 6), T(), L(6, 3))
+    trainer = CreditTrainer(model, policy_for(9, kind=DFAPolicy))
+    before = [p.clone() for p in model.parameters()]
+    inputs = torch.randn(3, 4)
+    inputs[0, 0] = torch.inf
+    with pytest.raises(ValueError, match="not finite: inputs hold infinity"):
+        trainer.step(inputs, torch.tensor([0, 1, 2]))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+class Residual(nn.Sequential):
+    def forward(self, inputs: Tensor) -> Tensor:
+        answer: Tensor = inputs + super().forward(inputs)
+        return answer
+
+
+class Scaled(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 10 * super().forward(inputs)
+
+
+def test_a_forward_of_its_own_is_refused() -> None:
+    residual = nn.Sequential(L(4, 6), T(), Residual(L(6, 6), T()), L(6, 3))
+    with pytest.raises(ValueError, match="Residual does more than call its layers"):
+        CreditTrainer(residual, policy_for(15))
+    with pytest.raises(ValueError, match="Scaled with a forward of its own"):
+        CreditTrainer(nn.Sequential(Scaled(4, 6), T(), L(6, 3)), policy_for(9))
+    pooled = nn.Sequential(L(4, 8), T(), nn.AvgPool1d(2), L(4, 3))
+    with pytest.raises(ValueError, match="something stands that changes how many"):
+        CreditTrainer(pooled, load("traveller"), num_updates=2)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
@@ -17,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from agents import DeepAGREL, DeepAGRELPolicy, EarlyStopping, VectorEnvAdapter
+from agents import DeepAGREL, DeepAGRELPolicy, EarlyStopping, ErrorBackprop, VectorEnvAdapter
 from agents.deepagrel import DeepAGRELCnnPolicy, DeepAGRELLocConPolicy
 from agents.deepagrel.policy import choose
 from tests.conftest import made_up_images
@@ -847,3 +848,33 @@ def test_early_stopping_without_knowing_how_long():
     features = DummyVecEnv([Features] * 10)
     with pytest.raises(ValueError, match="give EarlyStopping num_eval_trials"):
         model(env=features).learn(10, EarlyStopping(features))
+
+
+def test_the_rate_of_a_last_batch_beyond_the_total_is_not_negative():
+    rates = []
+
+    def schedule(progress):
+        rates.append(0.1 * progress)
+        return rates[-1]
+
+    model(env=DummyVecEnv([Features]), learning_rate=schedule).learn(11)
+    assert len(rates) > 1
+    assert min(rates) >= 0
+
+
+def test_another_learner_is_not_taken_up(tmp_path):
+    model().save(tmp_path / "model")
+    with pytest.raises(ValueError, match="saved by DeepAGREL, this is ErrorBackprop"):
+        ErrorBackprop.load(tmp_path / "model", device="cpu")
+
+
+def test_what_learns_over_several_steps_keeps_what_was_shown():
+    def weights(copy):
+        env = SyncVectorEnv(
+            [lambda: gymnasium.make("ClassificationBandit-Digits-v0")] * 2,
+            copy=copy,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+        return model(env=env, batch_size=4).learn(40).policy.q_net.weights[0]
+
+    assert torch.equal(weights(copy=True), weights(copy=False))

@@ -1,5 +1,6 @@
 """Policies: equal to torch's own networks, alone and as populations; SB3; save and load."""
 
+import copy
 from itertools import pairwise
 
 import gymnasium
@@ -537,3 +538,36 @@ def test_ppo_improves_the_top_down_network():
         model.learn(9600)
         gains.append(mean_return(model) - before)
     assert min(gains) > 0.3
+
+
+def test_candidates_have_parameters_and_observations_of_their_own():
+    policy = TDCAPolicy(SEEN, ACTED)
+    observation = torch.zeros(3, *SEEN.shape)
+    with pytest.raises(ValueError, match="3 observations cannot be shared out to 2 candidates"):
+        policy.act(observation, torch.zeros(2, policy.beta.numel()))
+    with pytest.raises(ValueError, match=r"beta of shape \(3, 5\) must be \(candidates, "):
+        policy.act(observation, torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("policy_class", [TDCAPolicy, DFAPolicy])
+def test_predict_takes_numpys_usual_numbers(policy_class):
+    policy = policy_class(SEEN, ACTED)
+    observation = np.full(SEEN.shape, 0.5)
+    single = policy.predict(observation.astype(np.float32))[0]
+    np.testing.assert_array_equal(policy.predict(observation)[0], single)
+
+
+def test_a_copy_of_an_attached_rule_asks_to_be_attached(make_vec):
+    env = make_vec("CreditAssign-Images-v0", 2)
+    policy = BackpropPolicy(env.single_observation_space, env.single_action_space)
+    policy.attach(env)
+    observation, _ = env.reset(seed=0)
+    policy.predict(observation)
+    with pytest.raises(RuntimeError, match=r"call attach\(env\) first"):
+        copy.deepcopy(policy).predict(observation)
+
+
+@pytest.mark.parametrize(("seen", "acted"), [((4, 7), (4, 10)), ((4, 6), (4, 2))])
+def test_rules_take_spaces_of_classification_alone(seen, acted):
+    with pytest.raises(ValueError, match="is a rule for classification tasks"):
+        DFAPolicy(spaces.Box(0, 1, seen), spaces.Box(-1, 1, acted))

@@ -170,3 +170,15 @@ def test_wrappers_of_stable_baselines(make_vec):
         _, _, dones, infos = env.step(np.zeros((3, 2)))
     assert dones.all()
     assert all(info["episode"]["l"] == 4 for info in infos)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "CreditAssign-Gaussian-v0"])
+def test_episode_statistics_of_gymnasiums_wrapper_arrive(env_id):
+    if env_id.startswith("Credit"):
+        vector = gymnasium.make_vec(env_id, num_envs=4, num_updates=20)
+    else:
+        make = [lambda: gymnasium.make(env_id)] * 4
+        vector = SyncVectorEnv(make, autoreset_mode=AutoresetMode.SAME_STEP)
+    wrapped = gymnasium.wrappers.vector.RecordEpisodeStatistics(vector)
+    learner = PPO("MlpPolicy", VectorEnvAdapter(wrapped), n_steps=64, batch_size=64).learn(256)
+    assert len(learner.ep_info_buffer) == wrapped.episode_count > 0
