@@ -14,10 +14,11 @@ On data that it never met the network is above the best of the rules, but for CI
 feedback alignment, "TDCA, start", is 0.2 above it. With all images the rules chose among fewer
 settings, of which the largest weight decay was 1; the network came with the recipe's 3 and chose
 from there. Backpropagation of the squared error has 97.01 ± 0.03 and 87.94 ± 0.47 there (Table 1),
-so that the network is level with it. Most of that is there before meta-training: at the outputs
+so that the network is level with it. Most of the lead is there before meta-training: at the outputs
 credits of ten squared errors, which reach hidden neurons through fixed random weights first, and
 then, as these fade, through reciprocal ones, which begin at zero and change as the forward ones do.
-Meta-training adds little, and most, two points, at 10,000 images of CIFAR-10."""
+Meta-training adds little, and most, two points, at 10,000 images of CIFAR-10.
+"""
 
 import sys
 from collections.abc import Mapping, Sequence
