@@ -259,17 +259,17 @@ class CreditTrainer:
 def _check_input(layer: _Layer, below: Tensor) -> None:
     """A row, or an image, for each sample and no more, for credits to find their neurons."""
     rows = isinstance(layer, nn.Linear)
-    columns = layer.in_features if rows else layer.in_channels
-    if below.dim() == (2 if rows else 4) and below.shape[1] != columns:
-        raise ValueError(
-            f"{layer} was given inputs of shape {tuple(below.shape)}: {below.shape[1]} "
-            f"{'features' if rows else 'channels'} instead of {columns}"
-        )
     if below.dim() != (2 if rows else 4):
         wanted = (
             "(B, features): put a Flatten before it" if rows else "(B, channels, height, width)"
         )
         raise ValueError(f"{layer} was given inputs of shape {tuple(below.shape)}, not {wanted}")
+    columns = layer.in_features if rows else layer.in_channels
+    if below.shape[1] != columns:
+        raise ValueError(
+            f"{layer} was given inputs of shape {tuple(below.shape)}: {below.shape[1]} "
+            f"{'features' if rows else 'channels'} instead of {columns}"
+        )
 
 
 def _pre_activations(layer: _Layer, below: Tensor) -> Tensor:
@@ -475,18 +475,18 @@ def _check_perceptron(hidden: list[_Stage], last: _Stage, num_updates: int | Non
     """Whether a `SharedTDCAPolicy` is shown what it was made for."""
     if not hidden:
         raise ValueError("SharedTDCAPolicy reads hidden layers, and the model has none; add one")
-    for below, above in zip(hidden, [*hidden[1:], last], strict=True):
-        if below.num_credits != above.layer.weight.shape[1]:
-            raise ValueError(
-                f"between {below.layer} and {above.layer} something stands that changes how many "
-                "activities there are, which SharedTDCAPolicy cannot follow; leave it out"
-            )
     for stage in hidden:
         if not isinstance(stage.layer, nn.Linear) or type(stage.activation) is not nn.Tanh:
             raise ValueError(
                 "SharedTDCAPolicy reads activities between -1 and 1, one of each neuron: hidden "
                 f"layers must be Linear, each followed by Tanh, not {stage.layer} followed by "
                 f"{stage.activation}; change the model, or take DFAPolicy, which reads none"
+            )
+    for below, above in zip(hidden, [*hidden[1:], last], strict=True):
+        if below.num_credits != above.layer.weight.shape[1]:
+            raise ValueError(
+                f"between {below.layer} and {above.layer} something stands that changes how many "
+                "activities there are, which SharedTDCAPolicy cannot follow; leave it out"
             )
     if num_updates is None:
         raise ValueError(

@@ -380,8 +380,9 @@ def check_outer_loop(
         raise Misuse(str(error)) from error
     except (RuntimeError, MemoryError) as error:
         raise Misuse(f"{error}; if memory is short, ask for smaller sizes") from error
-    for env_id in set(env_ids) & set(IMAGES):
-        check_environment(env_id, fresh_kwargs(config, outer.recipes[env_id], env_id))
+    for env_id in env_ids:
+        if env_id in IMAGES:
+            check_environment(env_id, fresh_kwargs(config, outer.recipes[env_id], env_id))
 
 
 def check_former(agent: Agent, config: Mapping[str, Any]) -> dict[str, float]:

@@ -87,7 +87,6 @@ def split_images(num_train: int, num_samples: int, met: float = 0.0) -> Split:
     Raises:
         ValueError: fewer than `num_samples` can be fresh.
     """
-    most = 0
     for fraction in (1 / 6, 1 / 2):
         first = max(1 - fraction, met)
         count = round(first * num_train)
